@@ -1,4 +1,25 @@
 //! pg_api_key: API keys hashed at rest, inside PostgreSQL.
+//!
+//! Thin over the crate `keyhash`, which knows no database. The SQL objects are declared by hand
+//! in `sql/`, so that a declaration, its volatility and its COMMENT stand in one place.
+
+mod error;
+mod functions;
+mod row;
+mod settings;
+mod text;
+mod trigger;
+mod upsert;
+
 ::pgrx::pg_module_magic!(name, version);
 
 pgrx::extension_sql_file!("../sql/functions.sql", name = "functions");
+pgrx::extension_sql_file!("../sql/preflight.sql", name = "preflight", requires = ["functions"]);
+pgrx::extension_sql_file!("../sql/protect.sql", name = "protect", requires = ["preflight"]);
+pgrx::extension_sql_file!("../sql/status.sql", name = "status", requires = ["protect"]);
+
+/// Runs once in each backend, when it first needs the library.
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+}

@@ -45,6 +45,9 @@ enum Variant {
     Y,
 }
 
+/// bcrypt's key schedule takes no more bytes than these.
+pub const MAX_KEY_LEN: usize = 72;
+
 const TEXT_LEN: usize = 60;
 const SALT_AT: usize = 7;
 const DIGEST_AT: usize = 29;
@@ -106,18 +109,16 @@ impl BcryptHash {
 /// A password as bcrypt's key schedule takes it: the first 72 bytes, and the terminating NUL
 /// where there is room for it.
 struct Password {
-    bytes: Zeroizing<[u8; Self::MAX_LEN]>,
+    bytes: Zeroizing<[u8; MAX_KEY_LEN]>,
     len: usize,
 }
 
 impl Password {
-    const MAX_LEN: usize = 72;
-
     fn new(text: &[u8]) -> Self {
-        let taken = text.len().min(Self::MAX_LEN);
-        let mut bytes = Zeroizing::new([0; Self::MAX_LEN]);
+        let taken = text.len().min(MAX_KEY_LEN);
+        let mut bytes = Zeroizing::new([0; MAX_KEY_LEN]);
         bytes[..taken].copy_from_slice(&text[..taken]);
-        Self { bytes, len: (taken + 1).min(Self::MAX_LEN) }
+        Self { bytes, len: (taken + 1).min(MAX_KEY_LEN) }
     }
 
     fn digest(&self, cost: Cost, salt: [u8; 16]) -> [u8; 23] {
@@ -133,7 +134,7 @@ impl Password {
 /// # Errors
 /// `Key(TooLongForBcrypt)` beyond 72 bytes.
 pub fn hash(key: Key<'_>, cost: Cost) -> Result<BcryptHash, Error> {
-    if key.as_bytes().len() > Password::MAX_LEN {
+    if key.as_bytes().len() > MAX_KEY_LEN {
         return Err(KeyError::TooLongForBcrypt.into());
     }
     let mut salt = [0; 16];

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::bcrypt::{self, Cost};
-use crate::{Error, Key, StoredHash, sha256};
+use crate::{Error, Key, KeyError, StoredHash, sha256};
 
 /// The algorithms, by the names that SQL uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,17 @@ impl Algorithm {
             Self::Sha256 => "sha256",
             Self::Bcrypt => "bcrypt",
             Self::HmacSha256 => "hmac-sha256",
+        }
+    }
+
+    /// Why `text` can't be hashed with this algorithm; `None` if it can.
+    pub fn fault(self, text: &[u8]) -> Option<KeyError> {
+        match Key::new(text) {
+            Err(fault) => Some(fault),
+            Ok(_) if self == Self::Bcrypt && text.len() > bcrypt::MAX_KEY_LEN => {
+                Some(KeyError::TooLongForBcrypt)
+            }
+            Ok(_) => None,
         }
     }
 }
@@ -89,6 +100,15 @@ mod tests {
         for name in ["", "SHA256", "sha-256", "bcrypt ", "md5"] {
             assert_eq!(Policy::new(name, 10, MAX), Err(Error::UnknownAlgorithm), "{name:?}");
         }
+    }
+
+    #[test]
+    fn faults_are_those_of_the_key_and_bcrypts_72_bytes() {
+        let long = [b'k'; 73];
+        assert_eq!(Algorithm::Sha256.fault(&long), None);
+        assert_eq!(Algorithm::Bcrypt.fault(&long[..72]), None);
+        assert_eq!(Algorithm::Bcrypt.fault(&long), Some(KeyError::TooLongForBcrypt));
+        assert_eq!(Algorithm::Bcrypt.fault(b""), Some(KeyError::Empty));
     }
 
     #[test]
