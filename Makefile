@@ -1,0 +1,31 @@
+# make test, make test PG=18, make test PG_CONFIG=/path/to/pg_config
+PG ?=
+PG_CONFIG ?=
+DESTDIR ?=
+export PG_CONFIG DESTDIR
+
+.PHONY: help test install demo demo-stop clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
+	@echo 'PG=MAJOR or PG_CONFIG=/path/to/pg_config choose the PostgreSQL (default: the one installed).'
+
+test: ## set up what is missing, build, run every test, check format and lints
+	@pgrx-config/setup $(PG)
+	@pgrx-config/build $(PG)
+	@pgrx-config/as-postgres tests/run $(PG)
+	@pgrx-config/lint $(PG)
+
+install: ## build, and install into the PostgreSQL of PG_CONFIG (default: pg_config in PATH)
+	@pgrx-config/install
+
+demo: ## start a throw-away server with the extension and something to look at
+	@pgrx-config/setup $(PG)
+	@pgrx-config/build $(PG)
+	@pgrx-config/demo start $(PG)
+
+demo-stop: ## end it
+	@pgrx-config/demo stop
+
+clean: ## remove what was built here (servers stay in the cache)
+	@rm -rf target
