@@ -14,7 +14,10 @@ CREATE FUNCTION @extschema@.protect_api_keys(
 DECLARE
     relation pg_class;
     present record;
-    tag_column name := CASE WHEN algorithm = 'bcrypt' THEN left(key_column, 59) || '_tag' END;
+    is_bcrypt constant boolean := algorithm = 'bcrypt';
+    wanted_cost constant integer := CASE WHEN is_bcrypt THEN cost END;
+    wanted_bits constant integer := CASE WHEN is_bcrypt THEN tag_bits END;
+    tag_column constant name := CASE WHEN is_bcrypt THEN left(key_column, 59) || '_tag' END;
     arguments text;
     finding record;
     first_error record;
@@ -59,10 +62,9 @@ BEGIN
                   HINT = format('Several keys of one owner belong into a table of keys. To move to other columns, first: SELECT %s(%L);',
                                 '@extschema@.unprotect_api_keys', target);
     END IF;
-    IF present.algorithm = algorithm AND present.cost IS NOT DISTINCT FROM
-           CASE WHEN algorithm = 'bcrypt' THEN cost END
-       AND present.tag_bits IS NOT DISTINCT FROM CASE WHEN algorithm = 'bcrypt' THEN tag_bits END
-       AND present.in_force
+    IF present.in_force AND present.algorithm = algorithm
+       AND present.cost IS NOT DISTINCT FROM wanted_cost
+       AND present.tag_bits IS NOT DISTINCT FROM wanted_bits
        AND @extschema@.api_key_index(target, hash_column, relation.relkind = 'r') IS NOT NULL
        AND (tag_column IS NULL OR @extschema@.api_key_index(target, tag_column, false) IS NOT NULL)
     THEN
@@ -90,7 +92,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = first_error.code, MESSAGE = first_error.finding,
             HINT = first_error.hint, DETAIL = 'There is more: ' || more_errors || '.';
     END IF;
-    IF present.tag_bits <> tag_bits AND tag_column IS NOT NULL THEN
+    IF present.tag_bits <> wanted_bits THEN
         EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %I IS NOT NULL)', target, tag_column)
            INTO tagged;
         IF tagged THEN
@@ -166,9 +168,9 @@ BEGIN
         changes := changes
             || CASE WHEN present.algorithm <> algorithm
                     THEN format('algorithm %s, was %s', algorithm, present.algorithm) END
-            || CASE WHEN present.cost <> cost AND algorithm = 'bcrypt'
+            || CASE WHEN present.cost <> wanted_cost
                     THEN format('cost %s, was %s', cost, present.cost) END
-            || CASE WHEN present.tag_bits <> tag_bits
+            || CASE WHEN present.tag_bits <> wanted_bits
                     THEN format('tag bits %s, were %s', tag_bits, present.tag_bits) END
             || CASE WHEN NOT present.in_force THEN 'triggers in force again' END;
         RAISE NOTICE 'protection of table % changed: %', target,
