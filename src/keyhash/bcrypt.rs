@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::{Error, Key, KeyError};
 
 /// The base-2 logarithm of bcrypt's number of rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cost(u8);
 
 impl Cost {
@@ -37,7 +37,7 @@ impl Cost {
 
 /// The flavours that mean the same for ASCII keys. `$2x$`, the one with the sign-extension bug,
 /// is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Variant {
     /// Written by us: pgcrypto's `crypt()` takes `$2b$` for a DES salt without a word.
     A,
@@ -53,7 +53,7 @@ const SALT_AT: usize = 7;
 const DIGEST_AT: usize = 29;
 
 /// A bcrypt hash: `$2a$10$`, 22 characters of salt, 31 of digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BcryptHash {
     variant: Variant,
     pub cost: Cost,
