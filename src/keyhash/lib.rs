@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bcrypt;
+mod bulk;
 mod checksum;
 mod error;
 mod key;
@@ -14,6 +15,7 @@ mod sha256;
 mod stored;
 mod tag;
 
+pub use bulk::{Caller, Unfinished};
 pub use checksum::{checksum_valid, generate};
 pub use error::{Error, PepperId};
 pub use key::{Key, KeyBuf, KeyError};
