@@ -1,5 +1,7 @@
 //! bcrypt (Provos and Mazières, USENIX 1999) in its modular crypt form.
 
+mod lanes;
+
 use base64::Engine;
 use rand::Rng;
 use rand::rand_core::UnwrapErr;
@@ -7,6 +9,8 @@ use rand::rngs::SysRng;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+pub(crate) use self::lanes::hash as hash_together;
+pub use self::lanes::{LANES, digest_lanes};
 use crate::{Error, Key, KeyError};
 
 /// The base-2 logarithm of bcrypt's number of rounds.
@@ -158,7 +162,7 @@ mod tests {
     use super::*;
 
     /// Openwall's crypt_blowfish 1.3, wrapper.c. (Two take bytes that no key may hold.)
-    const OPENWALL: [(&str, &[u8]); 9] = [
+    pub(super) const OPENWALL: [(&str, &[u8]); 9] = [
         ("$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW", b"U*U"),
         ("$2a$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK", b"U*U*"),
         ("$2a$05$XXXXXXXXXXXXXXXXXXXXXOAcXxm9kjPGEMsLznoKqmqw7tc8WCx4a", b"U*U*U"),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bcrypt;
+mod bulk;
 mod cache;
 mod checksum;
 mod error;
@@ -15,6 +16,7 @@ mod sha256;
 mod stored;
 mod tag;
 
+pub use bulk::{Caller, Unfinished};
 pub use cache::{CacheStats, VerifiedPairs};
 pub use checksum::{checksum_valid, generate};
 pub use error::{Error, PepperId};
