@@ -4,4 +4,5 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 
+mod dump_restore;
 mod no_plaintext;
