@@ -292,8 +292,8 @@ BEGIN
                INTO faults;
             IF faults > 0 THEN
                 RETURN QUERY SELECT 'warning', '',
-                    format('column "%s" holds %s values that are not hashes', hash_column, faults),
-                    format('They match no key. A key stored there by mistake is put right by: UPDATE %1$s SET %2$I = %3$I WHERE NOT @extschema@.is_api_key_hash(%3$I);',
+                    format('values in column "%s" that are not hashes: %s', hash_column, faults),
+                    format('They match no key. A key stored there by mistake is put right by: UPDATE %1$s SET %2$I = %3$I WHERE %2$I IS NULL AND NOT @extschema@.is_api_key_hash(%3$I);',
                            target, key_column, hash_column);
             END IF;
         END IF;
@@ -328,7 +328,7 @@ BEGIN
            INTO faults;
         IF faults > 0 THEN
             RETURN QUERY SELECT 'warning', '',
-                format('%s keys of table %s belong to more than one row', faults, target),
+                format('keys of table %s that belong to more than one row: %s', target, faults),
                 'Their hashes are equal, and the unique index takes one of each.';
         END IF;
     END IF;
