@@ -131,6 +131,22 @@ BEGIN
                    target, key_column);
     END IF;
 
+    -- a partition may be stricter than its root
+    FOR item IN
+        SELECT part.relid, a.attnotnull AND NOT key_attribute.attnotnull AS not_null
+          FROM pg_partition_tree(target) AS part
+               JOIN pg_attribute AS a ON a.attrelid = part.relid AND a.attname = key_column
+         WHERE part.relid <> target
+           AND (a.attnotnull AND NOT key_attribute.attnotnull OR a.atthasdef AND NOT key_attribute.atthasdef)
+         ORDER BY part.relid::regclass::text
+    LOOP
+        RETURN QUERY SELECT 'error', 'object_not_in_prerequisite_state',
+            format('column "%s" of partition %s %s', key_column, item.relid,
+                   CASE WHEN item.not_null THEN 'is NOT NULL' ELSE 'has a default' END),
+            format('ALTER TABLE %s ALTER COLUMN %I DROP %s;', item.relid, key_column,
+                   CASE WHEN item.not_null THEN 'NOT NULL' ELSE 'DEFAULT' END);
+    END LOOP;
+
     -- what else depends on the key column
     FOR item IN
         SELECT d.classid::regclass::text AS kind, d.objid, c.conname, c.contype,

@@ -99,6 +99,17 @@ SELECT unprotect_api_keys('clients');
 SELECT count(*) FROM pg_trigger WHERE tgrelid IN (SELECT relid FROM pg_partition_tree('clients'));
 DROP TABLE clients, clients_asia;
 
+-- a limit: what can't be hashed can't move, since it arrives as an INSERT
+CREATE TABLE clients (id integer, region text, api_key text) PARTITION BY LIST (region);
+CREATE TABLE clients_eu PARTITION OF clients FOR VALUES IN ('eu');
+CREATE TABLE clients_us PARTITION OF clients FOR VALUES IN ('us');
+INSERT INTO clients VALUES (1, 'eu', 'bad key');
+SELECT protect_api_keys('clients');
+UPDATE clients SET id = 2;
+UPDATE clients SET region = 'us';
+SELECT tableoid::regclass, id, api_key FROM clients;
+DROP TABLE clients;
+
 -- inheritance: triggers do not reach children
 CREATE TABLE parent (id integer, api_key text);
 CREATE TABLE child (extra text) INHERITS (parent);

@@ -62,6 +62,13 @@ CREATE TABLE clients (id integer, api_key text, api_key_id integer) PARTITION BY
 CREATE TABLE clients_1 PARTITION OF clients FOR VALUES FROM (1) TO (9) PARTITION BY HASH (api_key);
 SELECT probe.answer('SELECT protect_api_keys(''clients'')');
 DROP TABLE clients;
+CREATE TABLE clients (id integer, api_key text) PARTITION BY RANGE (id);
+CREATE TABLE clients_1 PARTITION OF clients FOR VALUES FROM (1) TO (9);
+CREATE TABLE clients_2 PARTITION OF clients FOR VALUES FROM (9) TO (99);
+ALTER TABLE clients_1 ALTER COLUMN api_key SET NOT NULL;
+ALTER TABLE clients_2 ALTER COLUMN api_key SET DEFAULT 'key';
+SELECT probe.answer('SELECT protect_api_keys(''clients'')');
+DROP TABLE clients;
 -- a column of a similar name is none of its business
 CREATE TABLE clients (id integer, api_key text, api_key_id integer) PARTITION BY RANGE ((api_key_id + 1));
 SELECT probe.answer('SELECT protect_api_keys(''clients'')');
