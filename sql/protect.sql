@@ -17,7 +17,10 @@ DECLARE
     is_bcrypt constant boolean := algorithm = 'bcrypt';
     wanted_cost constant integer := CASE WHEN is_bcrypt THEN cost END;
     wanted_bits constant integer := CASE WHEN is_bcrypt THEN tag_bits END;
-    tag_column constant name := CASE WHEN is_bcrypt THEN left(key_column, 59) || '_tag' END;
+    -- a name holds 63 bytes; left() counts characters
+    tag_column constant name := CASE WHEN is_bcrypt THEN
+        (SELECT left(key_column, n) || '_tag' FROM generate_series(1, 59) AS n
+          WHERE octet_length(left(key_column, n)) <= 59 ORDER BY n DESC LIMIT 1) END;
     arguments text;
     finding record;
     first_error record;
@@ -232,6 +235,11 @@ BEGIN
     IF found_any THEN
         RAISE NOTICE 'keys written to table % stay in plaintext from now on', target
             USING HINT = 'Hashes and their index are untouched.';
+    ELSIF EXISTS (SELECT FROM @extschema@.api_key_protection(pg_partition_root(target))) THEN
+        RAISE EXCEPTION 'table % is a partition', target
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = format('Its triggers are those of all partitions: SELECT %s(%L);',
+                                '@extschema@.unprotect_api_keys', pg_partition_root(target));
     ELSE
         RAISE NOTICE 'table % is not protected, nothing to change', target;
     END IF;
