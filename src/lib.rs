@@ -5,6 +5,7 @@
 
 mod error;
 mod functions;
+mod name;
 mod row;
 mod settings;
 mod text;
