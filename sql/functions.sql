@@ -17,6 +17,12 @@ CREATE FUNCTION @extschema@.hash_api_key(key text, algorithm text, cost integer 
 COMMENT ON FUNCTION @extschema@.hash_api_key(text, text, integer) IS
     'hash of an API key by algorithm: sha256, bcrypt (with a fresh salt and the given cost) or hmac-sha256';
 
+CREATE FUNCTION @extschema@.hash_api_keys(keys text[], algorithm text, cost integer DEFAULT 10, threads integer DEFAULT 0) RETURNS text[]
+    AS 'MODULE_PATHNAME', 'hash_api_keys_wrapper'
+    LANGUAGE c VOLATILE STRICT PARALLEL SAFE COST 1000000;
+COMMENT ON FUNCTION @extschema@.hash_api_keys(text[], text, integer, integer) IS
+    'hashes of many API keys, in their order, on several threads (0: one a core); nulls stay null';
+
 CREATE FUNCTION @extschema@.verify_api_key(key text, hash text) RETURNS boolean
     AS 'MODULE_PATHNAME', 'verify_api_key_wrapper'
     LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL SAFE COST 10000;
@@ -48,6 +54,15 @@ CREATE FUNCTION @extschema@.api_key_fault(key text, algorithm text DEFAULT 'sha2
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.api_key_fault(text, text) IS
     'why the API key can''t be hashed with the algorithm, in a few words without the key; null if it can';
+
+-- monitoring
+
+CREATE FUNCTION @extschema@.api_key_cache_stats(OUT hits bigint, OUT misses bigint, OUT entries integer, OUT capacity integer)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'api_key_cache_stats_wrapper'
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION @extschema@.api_key_cache_stats() IS
+    'this backend''s memory of verified bcrypt pairs: hits, misses, entries, and its capacity (pg_api_key.verify_cache_size)';
 
 -- policy
 

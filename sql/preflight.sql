@@ -11,24 +11,27 @@ CREATE FUNCTION @extschema@.api_key_protection(target regclass DEFAULT NULL)
            a.args[1]::name,
            a.args[2]::name,
            a.args[3],
-           CASE WHEN a.args[3] = 'bcrypt' THEN a.args[4]::integer END,
+           CASE WHEN a.args[3] = 'bcrypt' AND a.args[4] ~ '^[0-9]{1,9}$' THEN a.args[4]::integer END,
            nullif(a.args[5], '')::name,
-           CASE WHEN a.args[5] <> '' THEN a.args[6]::integer END,
+           CASE WHEN a.args[5] <> '' AND a.args[6] ~ '^[0-9]{1,9}$' THEN a.args[6]::integer END,
            (SELECT count(*) = 3 AND bool_and(every.tgenabled = 'A')
               FROM pg_trigger AS every
              WHERE every.tgrelid = t.tgrelid AND every.tgfoid = t.tgfoid
                AND every.tgargs = t.tgargs
-               AND every.tgname IN ('!pg_api_key_first', '!pg_api_key_upsert', '~pg_api_key_last'))
+               -- row (1), before (2), insert (4), update (16)
+               AND (every.tgname, every.tgtype) IN
+                   (('!pg_api_key_first', 23), ('!pg_api_key_upsert', 19), ('~pg_api_key_last', 23)))
            AND NOT EXISTS
                (SELECT FROM pg_partition_tree(t.tgrelid) AS part
                       JOIN pg_trigger AS clone ON clone.tgrelid = part.relid
                 WHERE clone.tgfoid = t.tgfoid AND clone.tgenabled <> 'A')
-      FROM pg_trigger AS t
+      FROM (SELECT DISTINCT ON (tgrelid) * FROM pg_trigger
+             WHERE tgfoid = '@extschema@.hash_api_key_trigger()'::regprocedure
+               AND tgname IN ('!pg_api_key_first', '!pg_api_key_upsert', '~pg_api_key_last')
+               AND tgparentid = 0
+               AND (target IS NULL OR tgrelid = target)
+             ORDER BY tgrelid, tgname) AS t
            CROSS JOIN LATERAL (SELECT @extschema@.api_key_trigger_arguments(t.tgargs)) AS a (args)
-     WHERE t.tgfoid = '@extschema@.hash_api_key_trigger()'::regprocedure
-       AND t.tgname = '!pg_api_key_first'
-       AND t.tgparentid = 0
-       AND (target IS NULL OR t.tgrelid = target)
     $$;
 COMMENT ON FUNCTION @extschema@.api_key_protection(regclass) IS
     'protected tables with the arguments of their triggers, and whether all of these are in force';

@@ -39,9 +39,9 @@ BEGIN
 
     SELECT * INTO relation FROM pg_class WHERE oid = target;
     IF relation.relkind IS DISTINCT FROM 'r' AND relation.relkind IS DISTINCT FROM 'p' THEN
-        RAISE EXCEPTION '"%" is not a table', relation.relname
+        RAISE EXCEPTION '"%" is not a table', coalesce(relation.relname, target::text)
             USING ERRCODE = 'wrong_object_type',
-                  HINT = 'A view''s writes are hashed by its table''s triggers: protect the table.';
+                  HINT = 'Protect the table that holds the keys; what is written through a view on it is hashed too.';
     END IF;
     -- A partition without a trigger of its own gets its parent's.
     IF relation.relispartition THEN
@@ -181,7 +181,7 @@ BEGIN
     END IF;
     EXECUTE format('SELECT count(%I) FROM %s', key_column, target) INTO plaintext;
     IF plaintext > 0 THEN
-        RAISE NOTICE '% keys of table % are still in plaintext', plaintext, target
+        RAISE NOTICE 'keys of table % that are still in plaintext: %', target, plaintext
             USING HINT = format('UPDATE %1$s SET %2$I = %2$I WHERE %2$I IS NOT NULL;', target, key_column);
     END IF;
 END

@@ -6,8 +6,14 @@ CREATE FUNCTION @extschema@.count_api_keys(target regclass, key_column name, has
     SET search_path = pg_catalog, pg_temp
     AS $$
 BEGIN
-    IF has_column_privilege(target, key_column, 'SELECT')
-       AND has_column_privilege(target, hash_column, 'SELECT') THEN
+    -- A column may be gone or renamed, and a temporary table another session's.
+    IF (SELECT count(*) = 2
+               AND bool_and(has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+                            AND has_schema_privilege(c.relnamespace, 'USAGE'))
+          FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+         WHERE a.attrelid = target AND a.attname IN (key_column, hash_column) AND NOT a.attisdropped
+           AND NOT pg_is_other_temp_schema(c.relnamespace))
+    THEN
         RETURN QUERY EXECUTE format('SELECT count(%I), count(%I) FROM %s', key_column, hash_column, target);
     ELSE
         RETURN QUERY SELECT NULL::bigint, NULL::bigint;
@@ -15,7 +21,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.count_api_keys(regclass, name, name) IS
-    'rows with a plaintext key and rows with a hash; nulls for those who may not read the columns';
+    'rows with a plaintext key and rows with a hash; nulls where the columns can''t be read';
 
 CREATE VIEW @extschema@.api_key_status AS
     SELECT p.protected_table, p.key_column, p.hash_column, c.plaintext, c.hashed,

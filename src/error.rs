@@ -10,7 +10,7 @@ pub fn raise(error: Error) -> ! {
     unreachable!("an ERROR does not return")
 }
 
-fn report(error: Error) -> ErrorReport {
+pub fn report(error: Error) -> ErrorReport {
     let code = match error {
         Error::CostAboveLimit { .. } => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         Error::PepperMissing(_) => PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,

@@ -7,6 +7,7 @@ use pgrx::pg_extern;
 use crate::error::raise;
 use crate::settings::max_bcrypt_cost;
 use crate::text::{NewText, Text};
+use crate::verify::verify;
 
 fn or_raise<T>(result: Result<T, impl Into<Error>>) -> T {
     result.unwrap_or_else(|error| raise(error.into()))
@@ -33,7 +34,7 @@ fn verify_api_key(key: Option<Text<'_>>, hash: Option<Text<'_>>) -> bool {
     let (Some(key), Some(hash)) = (key, hash) else { return false };
     let Ok(key) = Key::new(key.as_bytes()) else { return false };
     let Some(hash) = StoredHash::parse(hash.as_bytes()) else { return false };
-    or_raise(hash.verify(key, max_bcrypt_cost()))
+    verify(key, &hash)
 }
 
 #[pg_extern(sql = false)]

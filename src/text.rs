@@ -76,6 +76,69 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Text<'fcx> {
 
 impl_sql_translatable!(Text<'_>, "text");
 
+/// A `text[]`, read in place; a decompressed copy is wiped when this is dropped.
+pub struct TextArray<'a> {
+    /// Keeps the elements alive; its bytes are the array's.
+    _array: Text<'a>,
+    elements: Vec<Option<pg_sys::Datum>>,
+}
+
+impl TextArray<'_> {
+    /// The elements in storage order, whatever the array's dimensions.
+    pub fn iter(&self) -> impl Iterator<Item = Option<Text<'_>>> {
+        // SAFETY: texts inside an array are never toasted, and live as long as it.
+        self.elements.iter().map(|datum| datum.map(|text| unsafe { Text::new(text) }))
+    }
+}
+
+impl FromDatum for TextArray<'_> {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _: pg_sys::Oid,
+    ) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        let (mut datums, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+        // SAFETY: declared `text[]` in sql/. `deconstruct_array` allocates what it returns.
+        unsafe {
+            let stored = datum.cast_mut_ptr();
+            let plain = pg_sys::pg_detoast_datum(stored);
+            let array = Text { plain, is_copy: plain != stored, lifetime: PhantomData };
+            let (align, by_value) = (pg_sys::TYPALIGN_INT as std::ffi::c_char, false);
+            let (list, flags) = (&raw mut datums, &raw mut nulls);
+            let (text, length) = (pg_sys::TEXTOID, -1);
+            pg_sys::deconstruct_array(
+                plain.cast(),
+                text,
+                length,
+                by_value,
+                align,
+                list,
+                flags,
+                &mut count,
+            );
+            let place = 0..usize::try_from(count).unwrap_or(0);
+            let element = |i| if *nulls.add(i) { None } else { Some(*datums.add(i)) };
+            Some(Self { _array: array, elements: place.map(element).collect() })
+        }
+    }
+}
+
+// SAFETY: every argument of this Rust type is declared `text[]` in sql/.
+unsafe impl<'fcx> ArgAbi<'fcx> for TextArray<'fcx> {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the caller vouches for a non-null array.
+        match unsafe { arg.unbox_arg_using_from_datum() } {
+            Some(array) => array,
+            None => unreachable!("null for an argument of a strict function"),
+        }
+    }
+}
+
+impl_sql_translatable!(TextArray<'_>, "text[]");
+
 /// A new text in the current memory context, for PostgreSQL to keep.
 pub struct NewText(pg_sys::Datum);
 

@@ -16,6 +16,7 @@ use crate::row::{Column, NewRow, Row};
 use crate::settings::max_bcrypt_cost;
 use crate::text::{NewText, Text};
 use crate::upsert;
+use crate::verify::verify;
 
 /// The trigger's arguments: key column, hash column, algorithm, cost, tag column, tag bits.
 /// The first two must be there; an empty tag column means that there is none.
@@ -69,6 +70,9 @@ fn hash_api_key_trigger(call: pg_sys::FunctionCallInfo) -> NewRow {
     let Some(row) = (unsafe { Row::from_call(call) }) else {
         misuse("hash_api_key_trigger must be fired before INSERT or UPDATE of a row");
     };
+    if !row.is_insert() && upsert::nothing_is_offered() && is_key_null(&row) {
+        return row.unchanged(); // the third trigger, nearly always
+    }
     let arguments = Arguments::read(&row);
     // SAFETY: `Arguments` holds string columns only.
     let Some(text) = (unsafe { row.new_text(arguments.key) }) else {
@@ -105,11 +109,16 @@ fn hash_api_key_trigger(call: pg_sys::FunctionCallInfo) -> NewRow {
     }
 }
 
+/// Whether the key column, named by the first argument, is null in the new row.
+fn is_key_null(row: &Row<'_>) -> bool {
+    row.arguments().next().is_some_and(|name| row.is_null(named(row, name)))
+}
+
 /// What becomes of a hash that stands beside a key which an UPDATE does not change.
 enum Kept {
-    /// There is none, or the key is new: hash it.
+    /// There is none, it is obsolete, or the key is new: hash it.
     No,
-    /// It is this key's, perhaps made by an application before: keep it.
+    /// It is this key's, perhaps made by an application before, and good enough: keep it.
     Same(StoredHash),
     /// It is another key's, which may be in use; hashing this one would lose that one.
     Other,
@@ -129,11 +138,9 @@ fn kept_hash(row: &Row<'_>, arguments: &Arguments, key: Key<'_>) -> Kept {
     }
     match StoredHash::parse(new_hash.as_bytes()) {
         None => Kept::No,
-        Some(hash) => match hash.verify(key, max_bcrypt_cost()) {
-            Ok(true) => Kept::Same(hash),
-            Ok(false) => Kept::Other,
-            Err(error) => raise(error),
-        },
+        Some(hash) if !verify(key, &hash) => Kept::Other,
+        Some(hash) if arguments.policy.is_obsolete(&hash) => Kept::No,
+        Some(hash) => Kept::Same(hash),
     }
 }
 

@@ -72,6 +72,11 @@ pub fn offer(row: &Row<'_>, hash: &[u8]) {
     });
 }
 
+/// Whether no insert of this backend has left word.
+pub fn nothing_is_offered() -> bool {
+    OFFERS.with_borrow(Vec::is_empty)
+}
+
 /// Raises an error if this UPDATE is the second half of an upsert that loses its new key.
 pub fn refuse_lost_key(row: &Row<'_>, arguments: &Arguments) {
     let (table, command) = (row.table_id(), Command::current());

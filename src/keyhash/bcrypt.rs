@@ -1,5 +1,7 @@
 //! bcrypt (Provos and Mazières, USENIX 1999) in its modular crypt form.
 
+mod lanes;
+
 use base64::Engine;
 use rand::Rng;
 use rand::rand_core::UnwrapErr;
@@ -7,10 +9,12 @@ use rand::rngs::SysRng;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+pub(crate) use self::lanes::hash as hash_together;
+pub use self::lanes::{LANES, digest_lanes};
 use crate::{Error, Key, KeyError};
 
 /// The base-2 logarithm of bcrypt's number of rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cost(u8);
 
 impl Cost {
@@ -37,7 +41,7 @@ impl Cost {
 
 /// The flavours that mean the same for ASCII keys. `$2x$`, the one with the sign-extension bug,
 /// is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Variant {
     /// Written by us: pgcrypto's `crypt()` takes `$2b$` for a DES salt without a word.
     A,
@@ -53,7 +57,7 @@ const SALT_AT: usize = 7;
 const DIGEST_AT: usize = 29;
 
 /// A bcrypt hash: `$2a$10$`, 22 characters of salt, 31 of digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BcryptHash {
     variant: Variant,
     pub cost: Cost,
@@ -158,7 +162,7 @@ mod tests {
     use super::*;
 
     /// Openwall's crypt_blowfish 1.3, wrapper.c. (Two take bytes that no key may hold.)
-    const OPENWALL: [(&str, &[u8]); 9] = [
+    pub(super) const OPENWALL: [(&str, &[u8]); 9] = [
         ("$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW", b"U*U"),
         ("$2a$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK", b"U*U*"),
         ("$2a$05$XXXXXXXXXXXXXXXXXXXXXOAcXxm9kjPGEMsLznoKqmqw7tc8WCx4a", b"U*U*U"),

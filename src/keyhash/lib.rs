@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod bcrypt;
+mod bulk;
+mod cache;
 mod checksum;
 mod error;
 mod key;
@@ -14,6 +16,8 @@ mod sha256;
 mod stored;
 mod tag;
 
+pub use bulk::{Caller, Unfinished};
+pub use cache::{CacheStats, VerifiedPairs};
 pub use checksum::{checksum_valid, generate};
 pub use error::{Error, PepperId};
 pub use key::{Key, KeyBuf, KeyError};

@@ -1,0 +1,330 @@
+-- pg_api_key: bringing a live table from plaintext to hashes
+
+-- what is to be done
+
+CREATE FUNCTION @extschema@.api_key_pending(
+    key_column name, hash_column name, algorithm text)
+    RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    -- A hash of another key beside the plaintext may be in use: such a row is left alone.
+    SELECT format('t.%1$I IS NOT NULL AND @extschema@.api_key_fault(t.%1$I::text, %3$L) IS NULL '
+                  'AND (t.%2$I IS NULL OR NOT @extschema@.is_api_key_hash(t.%2$I::text) '
+                  'OR @extschema@.verify_api_key(t.%1$I::text, t.%2$I::text))',
+                  key_column, hash_column, algorithm)
+    $$;
+COMMENT ON FUNCTION @extschema@.api_key_pending(name, name, text) IS
+    'the condition by which a row t holds a plaintext key that can be hashed';
+
+CREATE FUNCTION @extschema@.api_key_quarantine(
+    target regclass,
+    key_column name DEFAULT 'api_key',
+    hash_column name DEFAULT 'api_key_hash',
+    algorithm text DEFAULT 'sha256')
+    RETURNS TABLE (part regclass, row_id tid, reason text)
+    LANGUAGE plpgsql STABLE STRICT
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    protection record;
+    has_hash boolean;
+    other_hash text := 'false';
+    taken text := 'false';
+BEGIN
+    SELECT * INTO protection FROM @extschema@.api_key_protection(target);
+    IF FOUND THEN
+        key_column := protection.key_column;
+        hash_column := protection.hash_column;
+        algorithm := protection.algorithm;
+    END IF;
+    has_hash := EXISTS (SELECT FROM pg_attribute AS a
+                         WHERE a.attrelid = target AND a.attname = hash_column AND NOT a.attisdropped);
+    IF has_hash THEN
+        other_hash := format('@extschema@.is_api_key_hash(%2$I::text) AND NOT @extschema@.verify_api_key(%1$I::text, %2$I::text)',
+                             key_column, hash_column);
+        taken := format('EXISTS (SELECT FROM %3$s AS other WHERE other.%2$I = @extschema@.hash_api_key(one.%1$I::text) AND other.ctid <> one.ctid)',
+                        key_column, hash_column, target);
+    END IF;
+    -- Where a unique index takes each hash once, the first row of equal keys gets it.
+    IF algorithm <> 'sha256' OR has_hash AND @extschema@.api_key_index(target, hash_column, true) IS NULL THEN
+        taken := 'false';
+    ELSE
+        taken := format('%2$s OR EXISTS (SELECT FROM %3$s AS other WHERE other.%1$I = one.%1$I AND other.ctid < one.ctid)',
+                        key_column, taken, target);
+    END IF;
+    RETURN QUERY EXECUTE format(
+        'SELECT tableoid::regclass, row_id, coalesce(fault,
+                CASE WHEN other_hash THEN ''another key''''s hash beside it'' END, ''duplicate'')
+           FROM (SELECT one.tableoid, one.ctid AS row_id, fault,
+                        fault IS NULL AND %3$s AS other_hash,
+                        CASE WHEN fault IS NULL THEN %4$s END AS taken
+                   FROM %5$s AS one,
+                        LATERAL (SELECT @extschema@.api_key_fault(one.%1$I::text, %2$L)) AS f (fault)
+                  WHERE one.%1$I IS NOT NULL OFFSET 0) AS t
+          WHERE fault IS NOT NULL OR other_hash OR taken
+          ORDER BY 1, 2',
+        key_column, algorithm, other_hash, taken, target);
+END
+$$;
+COMMENT ON FUNCTION @extschema@.api_key_quarantine(regclass, name, name, text) IS
+    'rows whose plaintext key can''t be hashed, by table, ctid and reason; for a protected table its own columns and algorithm count';
+
+CREATE FUNCTION @extschema@.check_api_keys(
+    target regclass,
+    key_column name DEFAULT 'api_key',
+    hash_column name DEFAULT 'api_key_hash',
+    algorithm text DEFAULT 'sha256',
+    cost integer DEFAULT 10)
+    RETURNS TABLE (finding text, keys bigint, estimate interval)
+    LANGUAGE plpgsql STRICT
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    protection record;
+    plaintext bigint;
+    began timestamptz;
+    -- one row's share of the UPDATE, as measured on an ordinary machine
+    per_key interval := '10 microseconds';
+BEGIN
+    SELECT * INTO protection FROM @extschema@.api_key_protection(target);
+    IF FOUND THEN
+        key_column := protection.key_column;
+        algorithm := protection.algorithm;
+        cost := coalesce(protection.cost, cost);
+    END IF;
+    IF algorithm = 'bcrypt' THEN
+        began := clock_timestamp();
+        PERFORM @extschema@.hash_api_keys(array_fill('calibration'::text, ARRAY[16]), algorithm, cost);
+        per_key := per_key + (clock_timestamp() - began) / 16;
+    END IF;
+    EXECUTE format('SELECT count(%I) FROM %s', key_column, target) INTO plaintext;
+    FOR finding, keys IN
+        SELECT q.reason, count(*)
+          FROM @extschema@.api_key_quarantine(target, key_column, hash_column, algorithm) AS q
+         GROUP BY q.reason ORDER BY q.reason
+    LOOP
+        plaintext := plaintext - keys;
+        RETURN NEXT;
+    END LOOP;
+    finding := 'ready to migrate';
+    keys := plaintext;
+    estimate := plaintext * per_key;
+    RETURN NEXT;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.check_api_keys(regclass, name, name, text, integer) IS
+    'dry run of migrate_api_keys: keys that can''t be hashed by reason, keys that can, and about how long that takes';
+
+-- doing it
+
+CREATE FUNCTION @extschema@.api_key_migrate_batch(
+    part regclass, first_block bigint, end_block bigint, protection record, threads integer)
+    RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    first_row constant tid := format('(%s,0)', first_block);
+    end_row constant tid := format('(%s,0)', least(end_block, 4294967295));
+    pending constant text := @extschema@.api_key_pending(
+        protection.key_column, protection.hash_column, protection.algorithm);
+    -- Keep a hash that an application made of this very key, if it is good enough.
+    kept constant text := format(
+        'CASE WHEN NOT @extschema@.api_key_needs_rehash(t.%I::text, %L, %s) THEN t.%1$I::text END',
+        protection.hash_column, protection.algorithm, coalesce(protection.cost, 10));
+    set_tag constant text := coalesce(format(', %I = @extschema@.api_key_tag(t.%I::text, %s)',
+        protection.tag_column, protection.key_column, protection.tag_bits), '');
+    row_ids tid[];
+    digests text[];
+    hashes text[];
+    one tid;
+    moved bigint := 0;
+    moved_now bigint;
+BEGIN
+    IF protection.algorithm = 'bcrypt' THEN
+        -- Keys leave the table only as arguments of the functions that hash them: what is passed
+        -- between statements is a digest, by which the row is known again.
+        EXECUTE format(
+            'SELECT array_agg(row_id), array_agg(digest),
+                    @extschema@.hash_api_keys(array_agg(key), ''bcrypt'', %s, %s)
+               FROM (SELECT t.ctid AS row_id, t.%I::text AS key,
+                            @extschema@.hash_api_key(t.%3$I::text) AS digest
+                       FROM ONLY %s AS t
+                      WHERE t.ctid >= $1 AND t.ctid < $2 AND %s) AS batch',
+            protection.cost, threads, protection.key_column, part, pending)
+           INTO row_ids, digests, hashes USING first_row, end_row;
+        IF row_ids IS NULL THEN
+            RETURN 0;
+        END IF;
+        EXECUTE format(
+            'UPDATE ONLY %1$s AS t
+                SET %2$I = coalesce(%3$s, batch.hash), %4$I = NULL %5$s
+               FROM unnest($1, $2, $3) AS batch (row_id, digest, hash)
+              WHERE t.ctid = batch.row_id AND %6$s
+                AND @extschema@.hash_api_key(t.%4$I::text) = batch.digest',
+            part, protection.hash_column, kept, protection.key_column, set_tag,
+            pending)
+          USING row_ids, digests, hashes;
+        GET DIAGNOSTICS moved = ROW_COUNT;
+        RETURN moved;
+    END IF;
+
+    BEGIN
+        EXECUTE format(
+            'UPDATE ONLY %1$s AS t
+                SET %2$I = coalesce(%3$s, @extschema@.hash_api_key(t.%4$I::text)), %4$I = NULL %5$s
+              WHERE t.ctid >= $1 AND t.ctid < $2 AND %6$s',
+            part, protection.hash_column, kept, protection.key_column, set_tag, pending)
+          USING first_row, end_row;
+        GET DIAGNOSTICS moved = ROW_COUNT;
+        RETURN moved;
+    EXCEPTION
+        WHEN unique_violation THEN
+            NULL; -- row by row, below
+        WHEN deadlock_detected OR lock_not_available OR serialization_failure THEN
+            RETURN 0; -- the next pass finds them
+    END;
+    FOR one IN EXECUTE format(
+        'SELECT t.ctid FROM ONLY %s AS t WHERE t.ctid >= $1 AND t.ctid < $2 AND %s', part, pending)
+        USING first_row, end_row
+    LOOP
+        BEGIN
+            EXECUTE format(
+                'UPDATE ONLY %1$s AS t
+                    SET %2$I = coalesce(%3$s, @extschema@.hash_api_key(t.%4$I::text)), %4$I = NULL %5$s
+                  WHERE t.ctid = $1 AND %6$s',
+                part, protection.hash_column, kept, protection.key_column, set_tag, pending)
+              USING one;
+            GET DIAGNOSTICS moved_now = ROW_COUNT;
+            moved := moved + moved_now;
+        EXCEPTION
+            WHEN unique_violation OR deadlock_detected OR lock_not_available OR serialization_failure THEN
+                NULL;
+        END;
+    END LOOP;
+    RETURN moved;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.api_key_migrate_batch(regclass, bigint, bigint, record, integer) IS
+    'hashes the plaintext keys of a range of blocks of one table or partition, for migrate_api_keys; returns how many';
+
+CREATE FUNCTION @extschema@.api_key_migration_lock(target regclass, slot bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT hashtextextended('pg_api_key migration', target::oid::bigint) + coalesce(slot, 0) $$;
+COMMENT ON FUNCTION @extschema@.api_key_migration_lock(regclass, bigint) IS
+    'number of the advisory lock by which sessions that migrate the same table know of each other';
+
+CREATE PROCEDURE @extschema@.migrate_api_keys(
+    target regclass,
+    batch_size integer DEFAULT 1000,
+    threads integer DEFAULT 0,
+    pause interval DEFAULT '0')
+    LANGUAGE plpgsql
+    AS $$
+-- A procedure that commits can have no SET clause, so the path is set anew in each transaction,
+-- before anything is named.
+DECLARE
+    protection record;
+    parts regclass[];
+    part regclass;
+    rows_in_part bigint;
+    keys_in_part bigint;
+    blocks bigint;
+    step bigint;
+    start bigint;
+    at bigint;
+    began timestamptz;
+    told timestamptz;
+    total bigint;
+    moved bigint;
+    moved_in_pass bigint;
+    moved_now bigint;
+    rate numeric;
+    bounds bigint[];
+    slot bigint;
+    left_over text;
+    left_count bigint;
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+    began := clock_timestamp();
+    told := began;
+    total := 0;
+    moved := 0;
+    IF num_nulls(target, batch_size, threads, pause) > 0 OR batch_size < 1 OR threads < 0 OR pause < '0' THEN
+        RAISE EXCEPTION 'batch_size must be positive, threads and pause not negative'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave out what has a default.';
+    END IF;
+    SELECT * INTO protection FROM @extschema@.api_key_protection(target);
+    IF protection.in_force IS NOT TRUE THEN
+        RAISE EXCEPTION 'table % is not protected', target
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = format('New keys would go on coming in plaintext; first: SELECT %s(%L);',
+                                '@extschema@.protect_api_keys', target);
+    END IF;
+    SELECT array_agg(c.oid::regclass ORDER BY c.oid) INTO parts
+      FROM (SELECT relid FROM pg_partition_tree(target) UNION SELECT target) AS tree (relid)
+           JOIN pg_class AS c ON c.oid = tree.relid
+     WHERE c.relkind = 'r';
+    FOREACH part IN ARRAY parts LOOP
+        EXECUTE format('SELECT count(%I) FROM ONLY %s', protection.key_column, part) INTO keys_in_part;
+        total := total + keys_in_part;
+    END LOOP;
+
+    LOOP
+        moved_in_pass := 0;
+        FOREACH part IN ARRAY parts LOOP
+            EXECUTE format('SELECT count(*), count(%I) FROM ONLY %s', protection.key_column, part)
+               INTO rows_in_part, keys_in_part;
+            CONTINUE WHEN keys_in_part = 0;
+            blocks := pg_relation_size(part) / current_setting('block_size')::bigint;
+            step := greatest(1, batch_size * blocks / rows_in_part);
+            -- Sessions that migrate the same table begin at different places: the first at the
+            -- start, the second in the middle. Each lock tells for one transaction that its place
+            -- is taken. Correctness does not depend on it.
+            SELECT min(s) INTO slot FROM generate_series(0, 3) AS s
+             WHERE pg_try_advisory_xact_lock(@extschema@.api_key_migration_lock(target, s));
+            start := blocks * (ARRAY[0, 2, 1, 3])[coalesce(slot, 0) + 1] / 4;
+            FOREACH bounds SLICE 1 IN ARRAY ARRAY[[start, blocks], [0, start]] LOOP
+                at := bounds[1];
+                WHILE at < bounds[2] LOOP
+                    moved_now := @extschema@.api_key_migrate_batch(
+                        part, at, least(at + step, bounds[2]), protection, threads);
+                    COMMIT;
+                    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+                    PERFORM pg_try_advisory_xact_lock(@extschema@.api_key_migration_lock(target, slot));
+                    moved := moved + moved_now;
+                    moved_in_pass := moved_in_pass + moved_now;
+                    at := at + step;
+                    IF clock_timestamp() > told + interval '5 seconds' THEN
+                        told := clock_timestamp();
+                        rate := moved / extract(epoch FROM told - began);
+                        RAISE NOTICE 'table %: % of % keys hashed (% %%), % a second, about % left', target,
+                            moved, total, round(100.0 * moved / greatest(total, moved)), round(rate, 1),
+                            coalesce(date_trunc('second', greatest(total - moved, 0) / nullif(rate, 0)
+                                                          * interval '1 second')::text, 'unknown time');
+                    END IF;
+                    IF pause > '0' THEN
+                        PERFORM pg_sleep_for(pause);
+                    END IF;
+                END LOOP;
+            END LOOP;
+        END LOOP;
+        EXIT WHEN moved_in_pass = 0;
+    END LOOP;
+
+    RAISE NOTICE 'table %: % keys hashed in %', target, moved,
+        date_trunc('milliseconds', clock_timestamp() - began);
+    SELECT string_agg(format('%s %s', q.keys, q.reason), ', ' ORDER BY q.reason), sum(q.keys)
+      INTO left_over, left_count
+      FROM (SELECT reason, count(*) AS keys FROM @extschema@.api_key_quarantine(target) GROUP BY reason) AS q;
+    IF left_over IS NOT NULL THEN
+        RAISE WARNING '% keys of table % stay in plaintext: %', left_count, target, left_over
+            USING HINT = format('SELECT * FROM %s(%L); names their rows. Issue new keys to their owners.',
+                                '@extschema@.api_key_quarantine', target);
+    END IF;
+END
+$$;
+COMMENT ON PROCEDURE @extschema@.migrate_api_keys(regclass, integer, integer, interval) IS
+    'hashes the plaintext keys of a protected table in place, in batches that commit; may be repeated, interrupted, and run by several sessions';

@@ -1,0 +1,283 @@
+//! `find_by_api_key`: from a key to its rows, by one index probe for every algorithm.
+//!
+//! A backend keeps one plan for each row type that it was asked for. Any change to the table or
+//! its triggers reaches it as an invalidation of the table's relcache entry, and drops the plans.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use keyhash::{Key, StoredHash, Tag, TagBits};
+use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::datum::Datum;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{
+    FromDatum, IntoDatum, PgLogLevel, PgRelation, PgSqlErrorCode, Spi, function_name,
+    impl_sql_translatable, pg_extern, pg_sys, spi,
+};
+
+use crate::plan::{Found, Plan};
+use crate::text::{NewText, Text};
+use crate::verify::verify;
+
+/// Where rows in plaintext are left, one look-up in this time asks whether they still are.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// How to find a key in one table.
+struct Lookup {
+    plan: Plan,
+    tag_bits: Option<TagBits>,
+    /// Set while rows in plaintext may be left: then the query compares the key column too.
+    fallback_since: Option<Instant>,
+}
+
+type Lookups = HashMap<pg_sys::Oid, Rc<Lookup>>;
+
+thread_local! {
+    /// By row type. Not dropped when the process ends, when plans can't be freed any more.
+    static LOOKUPS: RefCell<ManuallyDrop<Lookups>> = RefCell::default();
+    static WATCHED: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
+    static IS_WATCHING: Cell<bool> = const { Cell::new(false) };
+    static IS_STALE: Cell<bool> = const { Cell::new(false) };
+}
+
+#[pg_extern(sql = false)]
+fn find_by_api_key(call: pg_sys::FunctionCallInfo) -> Rows {
+    // SAFETY: declared in sql/ as a set-returning function of a row type and a text.
+    let (function, row_type, key) = unsafe {
+        pg_sys::InitMaterializedSRF(call, pg_sys::MAT_SRF_USE_EXPECTED_DESC);
+        let argument = (*call).args.as_slice(2)[1];
+        let row_type = pg_sys::get_fn_expr_argtype((*call).flinfo, 0);
+        let key = Text::from_datum(argument.value, argument.isnull);
+        ((*(*call).flinfo).fn_oid, pg_sys::getBaseType(row_type), key)
+    };
+    let lookup = Lookup::for_row_type(row_type, function);
+    let Some(key) = key else { return Rows };
+    // SAFETY: InitMaterializedSRF has made the tuple store of this call.
+    let store = unsafe { (*(*call).resultinfo.cast::<pg_sys::ReturnSetInfo>()).setResult };
+    lookup.find(key.as_bytes(), |row| {
+        // SAFETY: the row is a composite value of the type that the function returns a set of.
+        unsafe {
+            let header =
+                pg_sys::pg_detoast_datum(row.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
+            let mut tuple = pg_sys::HeapTupleData {
+                t_len: pgrx::varlena::varsize(header.cast()) as u32,
+                t_data: header,
+                ..Default::default()
+            };
+            pg_sys::tuplestore_puttuple(store, &mut tuple);
+        }
+    });
+    Rows
+}
+
+/// Stands for the rows in the tuple store.
+struct Rows;
+
+impl Lookup {
+    fn for_row_type(row_type: pg_sys::Oid, function: pg_sys::Oid) -> Rc<Self> {
+        if IS_STALE.take() {
+            WATCHED.take();
+            drop(ManuallyDrop::into_inner(LOOKUPS.take()));
+        }
+        let known = LOOKUPS.with_borrow(|all| all.get(&row_type).cloned());
+        match known {
+            Some(lookup) if lookup.fallback_since.is_none_or(|at| at.elapsed() < ASK_AGAIN) => {
+                lookup
+            }
+            _ => {
+                let lookup = Rc::new(Self::new(row_type, function));
+                LOOKUPS.with_borrow_mut(|all| all.insert(row_type, lookup.clone()));
+                lookup
+            }
+        }
+    }
+
+    fn new(row_type: pg_sys::Oid, function: pg_sys::Oid) -> Self {
+        // SAFETY: a catalogue look-up; a type that is no row type has no relation.
+        let relation = unsafe { pg_sys::get_typ_typrelid(row_type) };
+        if relation == pg_sys::InvalidOid {
+            refuse(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                "the first argument of find_by_api_key is not of a table's row type",
+                "Write find_by_api_key(NULL::clients, $1), with the name of the table.",
+            );
+        }
+        watch(relation);
+        let Some(protection) = Protection::of(relation, function) else {
+            // SAFETY: the relation exists, since its row type does.
+            let name = unsafe { PgRelation::with_lock(relation, pg_sys::AccessShareLock as i32) };
+            refuse(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                &format!("relation \"{}\" is not protected", name.name()),
+                "protect_api_keys protects a table. A view must show the hash column and, for \
+                 bcrypt, the tag column of one protected table.",
+            )
+        };
+        watch(protection.table);
+        protection.lookup(relation)
+    }
+
+    /// Hands each row that the key belongs to, as a composite value, to `each`.
+    fn find(&self, text: &[u8], mut each: impl FnMut(pg_sys::Datum)) {
+        let key = Key::new(text).ok();
+        if key.is_none() && self.fallback_since.is_none() {
+            return;
+        }
+        let hash = key.and_then(|key| NewText::new(&keyhash::sha256_hex(key)).into_datum());
+        let plain = || NewText::new(text).into_datum();
+        let mut values = vec![hash];
+        if let Some(bits) = self.tag_bits {
+            values.push(key.and_then(|_| Tag::new(text, bits).0.into_datum()));
+        }
+        if self.fallback_since.is_some() {
+            values.push(plain());
+        }
+        self.plan.run(&values, |found| {
+            if Self::belongs(found, key, text)
+                && let Some(row) = found.datum(1)
+            {
+                each(row);
+            }
+        });
+    }
+
+    /// The query finds candidates; only the stored hash decides, or the plaintext.
+    fn belongs(found: &Found, key: Option<Key<'_>>, text: &[u8]) -> bool {
+        let stored = found.text(2).and_then(|hash| StoredHash::parse(hash.as_bytes()));
+        let verified = match (key, stored) {
+            (Some(key), Some(hash)) => verify(key, &hash),
+            _ => false,
+        };
+        verified || found.text(3).is_some_and(|plain| plain.as_bytes() == text)
+    }
+}
+
+/// The columns by which a relation is searched.
+struct Protection {
+    table: pg_sys::Oid,
+    /// The key column, with how to compare it, where the relation shows it.
+    key: Option<(String, String)>,
+    hash: (String, String),
+    tag: Option<(String, TagBits)>,
+    in_force: bool,
+}
+
+impl Protection {
+    /// Asks `api_key_lookup`, which stands in the schema of `function`.
+    fn of(relation: pg_sys::Oid, function: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: the function exists, since it is being called.
+        let schema = unsafe {
+            let schema = pg_sys::get_namespace_name(pg_sys::get_func_namespace(function));
+            spi::quote_identifier(CStr::from_ptr(schema).to_string_lossy())
+        };
+        let query = format!("SELECT * FROM {schema}.api_key_lookup($1)");
+        let plan = Plan::new(&query, &[pg_sys::REGCLASSOID]);
+        let mut all = Vec::new();
+        plan.run(&[relation.into_datum()], |found| {
+            let text = |column| Some(found.text(column)?.as_name().to_owned());
+            // SAFETY: an oid, an integer and a boolean, by its declaration.
+            let (table, bits, in_force) = unsafe {
+                (
+                    found.datum(1).and_then(|d| pg_sys::Oid::from_datum(d, false)),
+                    found.datum(7).and_then(|d| i32::from_datum(d, false)),
+                    found.datum(8).and_then(|d| bool::from_datum(d, false)),
+                )
+            };
+            let bits = bits.and_then(|bits| TagBits::new(bits).ok());
+            all.push(Self {
+                table: table.unwrap_or(pg_sys::InvalidOid),
+                key: text(2).zip(text(3)),
+                hash: text(4).zip(text(5)).unwrap_or_default(),
+                tag: text(6).zip(bits),
+                in_force: in_force == Some(true),
+            });
+        });
+        if all.len() == 1 { all.pop() } else { None }
+    }
+
+    fn lookup(self, relation: pg_sys::Oid) -> Lookup {
+        // SAFETY: the relation exists, since its row type does.
+        let open = unsafe { PgRelation::with_lock(relation, pg_sys::AccessShareLock as i32) };
+        let name = format!(
+            "{}.{}",
+            spi::quote_identifier(open.namespace()),
+            spi::quote_identifier(open.name())
+        );
+        let Self { key, hash, tag, in_force, .. } = self;
+        // Under triggers in force plaintext only ever goes away, so "none left" holds until they
+        // change.
+        let fallback = key.filter(|(key, _)| !in_force || is_any_left(&name, key));
+        let mut types = vec![pg_sys::TEXTOID];
+        let (hash, equals) = hash;
+        let mut condition = format!("t.{hash} {}", comparison(&equals, 1));
+        if let Some((tag, _)) = &tag {
+            types.push(pg_sys::INT4OID);
+            condition.push_str(&format!(" OR t.{tag} OPERATOR(pg_catalog.=) $2"));
+        }
+        let mut columns = format!("t, t.{hash}::text");
+        if let Some((key, equals)) = &fallback {
+            types.push(pg_sys::TEXTOID);
+            let comparison = comparison(equals, types.len());
+            condition.push_str(&format!(" OR t.{key} {comparison}"));
+            columns.push_str(&format!(", t.{key}::text"));
+        } else {
+            columns.push_str(", NULL::text");
+        }
+        let query = format!("SELECT {columns} FROM {name} AS t WHERE {condition}");
+        Lookup {
+            plan: Plan::new(&query, &types),
+            tag_bits: tag.map(|(_, bits)| bits),
+            fallback_since: fallback.map(|_| Instant::now()),
+        }
+    }
+}
+
+// SAFETY: a set-returning function in materialize mode returns nothing else.
+unsafe impl BoxRet for Rows {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        fcinfo.return_null()
+    }
+}
+
+impl_sql_translatable!(Rows, "SETOF anyelement");
+
+/// What `api_key_equality` says, with a parameter's number put in.
+fn comparison(equals: &str, parameter: usize) -> String {
+    equals.replacen(") $::", &format!(") ${parameter}::"), 1)
+}
+
+fn is_any_left(table: &str, key: &str) -> bool {
+    let query = format!("SELECT EXISTS (SELECT FROM {table} AS t WHERE t.{key} IS NOT NULL)");
+    Spi::get_one(&query).ok().flatten().unwrap_or(true)
+}
+
+/// Drops the plans when one of the relations, or a trigger on it, changes.
+fn watch(relation: pg_sys::Oid) {
+    if !IS_WATCHING.replace(true) {
+        // SAFETY: registered once a backend, and never unregistered, as the library stays loaded.
+        unsafe {
+            pg_sys::CacheRegisterRelcacheCallback(Some(invalidate), pg_sys::Datum::null());
+        }
+    }
+    WATCHED.with_borrow_mut(|watched| watched.push(relation));
+}
+
+/// Called by PostgreSQL at any moment, even while a look-up runs: it only leaves word.
+unsafe extern "C-unwind" fn invalidate(_: pg_sys::Datum, relation: pg_sys::Oid) {
+    let watched = WATCHED
+        .with(|watched| watched.try_borrow().map_or(true, |watched| watched.contains(&relation)));
+    if relation == pg_sys::InvalidOid || watched {
+        IS_STALE.set(true);
+    }
+}
+
+fn refuse(code: PgSqlErrorCode, message: &str, hint: &'static str) -> ! {
+    ErrorReport::new(code, message.to_owned(), function_name!())
+        .set_hint(hint)
+        .report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
