@@ -5,4 +5,5 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 
 mod dump_restore;
+mod encodings;
 mod no_plaintext;
