@@ -6,4 +6,5 @@
 
 mod dump_restore;
 mod encodings;
+mod log;
 mod no_plaintext;
