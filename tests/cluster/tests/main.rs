@@ -8,3 +8,4 @@ mod dump_restore;
 mod encodings;
 mod log;
 mod no_plaintext;
+mod replication;
