@@ -6,6 +6,7 @@
 
 mod dump_restore;
 mod encodings;
+mod interchange;
 mod log;
 mod no_plaintext;
 mod replication;
