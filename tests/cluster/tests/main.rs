@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 
+mod concurrency;
 mod dump_restore;
 mod encodings;
 mod interchange;
