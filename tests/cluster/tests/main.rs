@@ -8,6 +8,7 @@ mod concurrency;
 mod dump_restore;
 mod encodings;
 mod interchange;
+mod locks;
 mod log;
 mod no_plaintext;
 mod replication;
