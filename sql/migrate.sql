@@ -133,50 +133,49 @@ DECLARE
     kept constant text := format(
         'CASE WHEN NOT @extschema@.api_key_needs_rehash(t.%I::text, %L, %s) THEN t.%1$I::text END',
         protection.hash_column, protection.algorithm, coalesce(protection.cost, 10));
-    set_tag constant text := coalesce(format(', %I = @extschema@.api_key_tag(t.%I::text, %s)',
-        protection.tag_column, protection.key_column, protection.tag_bits), '');
+    set_tag constant text := CASE WHEN protection.tag_column IS NULL THEN '' ELSE
+        format(', %I = @extschema@.api_key_tag(t.%I::text, %s)',
+               protection.tag_column, protection.key_column, protection.tag_bits) END;
+    new_hash text := format('@extschema@.hash_api_key(t.%I::text)', protection.key_column);
+    source text := '';
+    same_key text := '';
+    update_range text;
+    singly tid[];
     row_ids tid[];
     digests text[];
     hashes text[];
-    one tid;
     moved bigint := 0;
     moved_now bigint;
 BEGIN
     IF protection.algorithm = 'bcrypt' THEN
-        -- Keys leave the table only as arguments of the functions that hash them: what is passed
-        -- between statements is a digest, by which the row is known again.
+        -- Keys leave the table only as arguments of the functions that hash them: what passes
+        -- between statements is a digest, by which a row is known again.
         EXECUTE format(
             'SELECT array_agg(row_id), array_agg(digest),
                     @extschema@.hash_api_keys(array_agg(key), ''bcrypt'', %s, %s)
-               FROM (SELECT t.ctid AS row_id, t.%I::text AS key,
-                            @extschema@.hash_api_key(t.%3$I::text) AS digest
+               FROM (SELECT t.ctid AS row_id, t.%I::text AS key, %s AS digest
                        FROM ONLY %s AS t
                       WHERE t.ctid >= $1 AND t.ctid < $2 AND %s) AS batch',
-            protection.cost, threads, protection.key_column, part, pending)
+            protection.cost, threads, protection.key_column, new_hash, part, pending)
            INTO row_ids, digests, hashes USING first_row, end_row;
         IF row_ids IS NULL THEN
             RETURN 0;
         END IF;
-        EXECUTE format(
-            'UPDATE ONLY %1$s AS t
-                SET %2$I = coalesce(%3$s, batch.hash), %4$I = NULL %5$s
-               FROM unnest($1, $2, $3) AS batch (row_id, digest, hash)
-              WHERE t.ctid = batch.row_id AND %6$s
-                AND @extschema@.hash_api_key(t.%4$I::text) = batch.digest',
-            part, protection.hash_column, kept, protection.key_column, set_tag,
-            pending)
-          USING row_ids, digests, hashes;
-        GET DIAGNOSTICS moved = ROW_COUNT;
-        RETURN moved;
+        source := 'FROM unnest($3, $4, $5) AS batch (row_id, digest, hash)';
+        same_key := format('AND t.ctid = batch.row_id AND CASE WHEN %s THEN %s = batch.digest END',
+                           pending, new_hash);
+        new_hash := 'batch.hash';
     END IF;
 
+    -- Compare and set: after waiting for a writer, PostgreSQL tests the condition again on what
+    -- that writer left, and hashes the key that stands there then.
+    update_range := format(
+        'UPDATE ONLY %1$s AS t SET %2$I = coalesce(%3$s, %4$s), %5$I = NULL %6$s %7$s
+          WHERE t.ctid >= $1 AND t.ctid < $2 AND %8$s %9$s',
+        part, protection.hash_column, kept, new_hash, protection.key_column, set_tag, source,
+        pending, same_key);
     BEGIN
-        EXECUTE format(
-            'UPDATE ONLY %1$s AS t
-                SET %2$I = coalesce(%3$s, @extschema@.hash_api_key(t.%4$I::text)), %4$I = NULL %5$s
-              WHERE t.ctid >= $1 AND t.ctid < $2 AND %6$s',
-            part, protection.hash_column, kept, protection.key_column, set_tag, pending)
-          USING first_row, end_row;
+        EXECUTE update_range USING first_row, end_row, row_ids, digests, hashes;
         GET DIAGNOSTICS moved = ROW_COUNT;
         RETURN moved;
     EXCEPTION
@@ -185,22 +184,17 @@ BEGIN
         WHEN deadlock_detected OR lock_not_available OR serialization_failure THEN
             RETURN 0; -- the next pass finds them
     END;
-    FOR one IN EXECUTE format(
-        'SELECT t.ctid FROM ONLY %s AS t WHERE t.ctid >= $1 AND t.ctid < $2 AND %s', part, pending)
-        USING first_row, end_row
-    LOOP
+    EXECUTE format('SELECT array_agg(t.ctid ORDER BY t.ctid) FROM ONLY %s AS t WHERE t.ctid >= $1 AND t.ctid < $2 AND %s',
+                   part, pending)
+       INTO singly USING first_row, end_row;
+    FOR i IN 1 .. coalesce(cardinality(singly), 0) LOOP
         BEGIN
-            EXECUTE format(
-                'UPDATE ONLY %1$s AS t
-                    SET %2$I = coalesce(%3$s, @extschema@.hash_api_key(t.%4$I::text)), %4$I = NULL %5$s
-                  WHERE t.ctid = $1 AND %6$s',
-                part, protection.hash_column, kept, protection.key_column, set_tag, pending)
-              USING one;
+            EXECUTE update_range USING singly[i], coalesce(singly[i + 1], end_row), row_ids, digests, hashes;
             GET DIAGNOSTICS moved_now = ROW_COUNT;
             moved := moved + moved_now;
         EXCEPTION
             WHEN unique_violation OR deadlock_detected OR lock_not_available OR serialization_failure THEN
-                NULL;
+                NULL; -- a duplicate stays as it is, a locked row until the next pass
         END;
     END LOOP;
     RETURN moved;

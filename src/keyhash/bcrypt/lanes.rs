@@ -11,7 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{BcryptHash, Cost, MAX_KEY_LEN, Variant};
 use crate::Key;
 
-/// How many keys share a loop. A seventh would gain 3%, but seven times 4 KiB of S-boxes leave
+/// How many keys share a loop. A seventh gains a few percent, but seven times 4 KiB of S-boxes leave
 /// too little of a cache of 32 KiB. `examples/lanes.rs` measures it.
 pub const LANES: usize = 6;
 
