@@ -8,6 +8,7 @@ mod error;
 mod explain;
 mod functions;
 mod lookup;
+mod name;
 mod plan;
 mod row;
 mod scrub;

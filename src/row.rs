@@ -5,7 +5,7 @@ use std::slice;
 
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
-use pgrx::{impl_sql_translatable, pg_sys, spi};
+use pgrx::{impl_sql_translatable, pg_sys};
 
 use crate::text::Text;
 
@@ -58,9 +58,23 @@ impl<'a> Row<'a> {
         self.old.is_none()
     }
 
-    /// The table, for as long as the trigger runs.
-    pub const fn table(&self) -> pg_sys::Relation {
-        self.data.tg_relation
+    pub fn table_name(&self) -> &CStr {
+        // SAFETY: the relation is open while its trigger runs.
+        unsafe { CStr::from_ptr((*(*self.data.tg_relation).rd_rel).relname.data.as_ptr()) }
+    }
+
+    pub fn schema_name(&self) -> &CStr {
+        // SAFETY: as above; the schema of an open table exists. The result is a copy that lives
+        // as long as the trigger runs.
+        unsafe {
+            let schema = (*(*self.data.tg_relation).rd_rel).relnamespace;
+            CStr::from_ptr(pg_sys::get_namespace_name(schema))
+        }
+    }
+
+    pub fn table_owner(&self) -> pg_sys::Oid {
+        // SAFETY: as above.
+        unsafe { (*(*self.data.tg_relation).rd_rel).relowner }
     }
 
     pub fn table_id(&self) -> pg_sys::Oid {
@@ -87,11 +101,9 @@ impl<'a> Row<'a> {
         (number > 0).then_some(Column(number))
     }
 
-    /// The column's name, quoted where SQL needs it.
-    pub fn column_name(&self, column: Column) -> String {
-        // SAFETY: a `Column` exists in the descriptor.
-        let name = unsafe { CStr::from_ptr(pg_sys::SPI_fname(self.columns, column.0)) };
-        spi::quote_identifier(name.to_string_lossy())
+    pub fn column_name(&self, column: Column) -> &CStr {
+        // SAFETY: a `Column` exists in the descriptor; the result is such a copy too.
+        unsafe { CStr::from_ptr(pg_sys::SPI_fname(self.columns, column.0)) }
     }
 
     /// The column's type, or the one that its domain stands on.

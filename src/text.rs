@@ -154,6 +154,10 @@ impl NewText {
             Self(pg_sys::Datum::from(text))
         }
     }
+
+    pub const fn datum(&self) -> pg_sys::Datum {
+        self.0
+    }
 }
 
 // SAFETY: every result of this Rust type is declared `text` in sql/.

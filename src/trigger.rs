@@ -11,6 +11,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{IntoDatum, PgLogLevel, PgSqlErrorCode, function_name, pg_extern, pg_sys};
 
 use crate::error::raise;
+use crate::name::shown;
 use crate::row::{Column, NewRow, Row};
 use crate::settings::max_bcrypt_cost;
 use crate::text::{NewText, Text};
@@ -163,9 +164,8 @@ fn keep_or_raise(row: Row<'_>, arguments: &Arguments, fault: KeyError) -> NewRow
 /// Lets the row pass as it is, and says so once a command.
 fn keep(row: Row<'_>, detail: &str, hint: &'static str) -> NewRow {
     if upsert::first_in_command(row.table_id()) {
-        // SAFETY: the relation is open while its trigger runs.
-        let table = unsafe { pgrx::PgRelation::from_pg(row.table()) };
-        let message = format!("an API key of table \"{}\" stays in plaintext", table.name());
+        let table = shown(row.table_name().to_bytes());
+        let message = format!("an API key of table \"{table}\" stays in plaintext");
         let code = PgSqlErrorCode::ERRCODE_WARNING;
         ErrorReport::new(code, message, function_name!())
             .set_detail(detail.to_owned())
@@ -177,7 +177,7 @@ fn keep(row: Row<'_>, detail: &str, hint: &'static str) -> NewRow {
 
 fn named(row: &Row<'_>, name: &CStr) -> Column {
     row.column(name).unwrap_or_else(|| {
-        misuse(&format!("column \"{}\" of the trigger does not exist", name.to_string_lossy()))
+        misuse(&format!("column \"{}\" of the trigger does not exist", shown(name.to_bytes())))
     })
 }
 
@@ -186,7 +186,7 @@ fn string_column(row: &Row<'_>, name: &CStr) -> (Column, pg_sys::Oid) {
     let base = row.base_type(column);
     let builtin = matches!(base, pg_sys::TEXTOID | pg_sys::VARCHAROID | pg_sys::BPCHAROID);
     if !builtin && !is_other_string_type(base) {
-        misuse(&format!("column \"{}\" is not of a string type", name.to_string_lossy()));
+        misuse(&format!("column \"{}\" is not of a string type", shown(name.to_bytes())));
     }
     (column, base)
 }
@@ -204,7 +204,7 @@ fn is_other_string_type(base: pg_sys::Oid) -> bool {
 fn integer_column(row: &Row<'_>, name: &CStr) -> Column {
     let column = named(row, name);
     if row.base_type(column) != pg_sys::INT4OID {
-        misuse(&format!("column \"{}\" is not of type integer", name.to_string_lossy()));
+        misuse(&format!("column \"{}\" is not of type integer", shown(name.to_bytes())));
     }
     column
 }

@@ -6,11 +6,12 @@
 //! holds the offered one, the new key is about to be lost.
 
 use std::cell::RefCell;
+use std::ptr;
 
-use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgLogLevel, PgRelation, PgSqlErrorCode, Spi, function_name, pg_sys, spi};
+use pgrx::{PgLogLevel, PgSqlErrorCode, function_name, pg_sys};
 
+use crate::name::{quoted, shown};
 use crate::row::{Column, Row};
 use crate::text::NewText;
 use crate::trigger::Arguments;
@@ -91,13 +92,13 @@ pub fn refuse_lost_key(row: &Row<'_>, arguments: &Arguments) {
     if sets_the_hash || new == Some(&offered) || is_stored(row, arguments.hash, &offered) {
         return;
     }
-    let hash = row.column_name(arguments.hash);
+    let hash = shown(&quoted(row.column_name(arguments.hash)));
     let mut working = format!("SET {hash} = EXCLUDED.{hash}");
     if let Some((tag, _)) = arguments.tag {
-        let tag = row.column_name(tag);
+        let tag = shown(&quoted(row.column_name(tag)));
         working.push_str(&format!(", {tag} = EXCLUDED.{tag}"));
     }
-    let key = row.column_name(arguments.key);
+    let key = shown(&quoted(row.column_name(arguments.key)));
     ErrorReport::new(
         PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         "ON CONFLICT DO UPDATE would lose the new API key",
@@ -112,30 +113,41 @@ pub fn refuse_lost_key(row: &Row<'_>, arguments: &Arguments) {
 /// or beside this UPDATE in one WITH. Asked as the table's owner, as foreign keys are checked,
 /// since the user may write keys without being allowed to read hashes.
 fn is_stored(row: &Row<'_>, hash: Column, offered: &[u8]) -> bool {
-    // SAFETY: the relation is open while its trigger runs.
-    let (table, owner) =
-        unsafe { (PgRelation::from_pg(row.table()), (*(*row.table()).rd_rel).relowner) };
-    let query = format!(
-        "SELECT 1 FROM {}.{} WHERE {} OPERATOR(pg_catalog.=) $1 LIMIT 1",
-        spi::quote_identifier(table.namespace()),
-        spi::quote_identifier(table.name()),
-        row.column_name(hash),
-    );
+    // In the server's encoding, so not a `str`, and not for pgrx's SPI.
+    let query = [
+        b"SELECT 1 FROM ".as_slice(),
+        &quoted(row.schema_name()),
+        b".",
+        &quoted(row.table_name()),
+        b" WHERE ",
+        &quoted(row.column_name(hash)),
+        b" OPERATOR(pg_catalog.=) $1 LIMIT 1\0",
+    ]
+    .concat();
+    let mut types = [pg_sys::TEXTOID];
+    let mut values = [NewText::new(offered).datum()];
     let (mut user, mut context) = (pg_sys::InvalidOid, 0);
     let as_owner = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
-    // SAFETY: plain assignments; on an error the end of the (sub)transaction puts them back.
+    // SAFETY: a C string with one argument of the type that it says. The user is put back here, or
+    // on an error by the end of the (sub)transaction.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-        pg_sys::SetUserIdAndSecContext(owner, context | as_owner as i32);
+        pg_sys::SetUserIdAndSecContext(row.table_owner(), context | as_owner as i32);
+        pg_sys::SPI_connect();
+        let status = pg_sys::SPI_execute_with_args(
+            query.as_ptr().cast(),
+            1,
+            types.as_mut_ptr(),
+            values.as_mut_ptr(),
+            ptr::null(),
+            false, // see what this command has written
+            1,
+        );
+        let found = status == pg_sys::SPI_OK_SELECT as i32 && pg_sys::SPI_processed > 0;
+        pg_sys::SPI_finish();
+        pg_sys::SetUserIdAndSecContext(user, context);
+        found
     }
-    let found = Spi::connect_mut(|client| {
-        // SAFETY: a text is what it says.
-        let offered = unsafe { DatumWithOid::new(NewText::new(offered), pg_sys::TEXTOID) };
-        client.update(&query, Some(1), &[offered]).map(|rows| !rows.is_empty())
-    });
-    // SAFETY: as above.
-    unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
-    found.unwrap_or(false)
 }
 
 /// Whether this command has not asked for this table yet.

@@ -230,6 +230,8 @@ impl Cluster {
     /// Waits until a standby or subscriber has all that this cluster has written.
     pub fn wait_for_followers(&self) {
         let mut session = self.session("postgres");
+        // A commit that waits for the disk takes all that came before along.
+        session.run("SET synchronous_commit = on; SELECT pg_logical_emit_message(true, '', '')");
         let target: String = session.value("SELECT pg_current_wal_flush_lsn()::text", &[]);
         wait_until("the followers have caught up", || {
             session.value(

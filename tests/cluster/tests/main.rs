@@ -4,5 +4,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "that is how a test fails")]
 
+mod concurrency;
 mod dump_restore;
+mod encodings;
+mod interchange;
+mod locks;
+mod log;
 mod no_plaintext;
+mod replication;
