@@ -28,9 +28,8 @@ CREATE FUNCTION @extschema@.api_key_quarantine(
     AS $$
 DECLARE
     protection record;
-    has_hash boolean;
-    other_hash text := 'false';
-    taken text := 'false';
+    hash text := 'NULL::text';
+    duplicate text := 'false';
 BEGIN
     SELECT * INTO protection FROM @extschema@.api_key_protection(target);
     IF FOUND THEN
@@ -38,33 +37,31 @@ BEGIN
         hash_column := protection.hash_column;
         algorithm := protection.algorithm;
     END IF;
-    has_hash := EXISTS (SELECT FROM pg_attribute AS a
-                         WHERE a.attrelid = target AND a.attname = hash_column AND NOT a.attisdropped);
-    IF has_hash THEN
-        other_hash := format('@extschema@.is_api_key_hash(%2$I::text) AND NOT @extschema@.verify_api_key(%1$I::text, %2$I::text)',
-                             key_column, hash_column);
-        taken := format('EXISTS (SELECT FROM %3$s AS other WHERE other.%2$I = @extschema@.hash_api_key(one.%1$I::text) AND other.ctid <> one.ctid)',
-                        key_column, hash_column, target);
+    IF EXISTS (SELECT FROM pg_attribute AS a
+                WHERE a.attrelid = target AND a.attname = hash_column AND NOT a.attisdropped) THEN
+        hash := format('t.%I::text', hash_column);
     END IF;
-    -- Where a unique index takes each hash once, the first row of equal keys gets it.
-    IF algorithm <> 'sha256' OR has_hash AND @extschema@.api_key_index(target, hash_column, true) IS NULL THEN
-        taken := 'false';
-    ELSE
-        taken := format('%2$s OR EXISTS (SELECT FROM %3$s AS other WHERE other.%1$I = one.%1$I AND other.ctid < one.ctid)',
-                        key_column, taken, target);
+    -- A unique index takes each hash once: the first row of equal keys gets it.
+    IF algorithm = 'sha256' AND (SELECT c.relkind = 'r' FROM pg_class AS c WHERE c.oid = target) THEN
+        duplicate := format('nth > 1 OR digest IS DISTINCT FROM hash AND digest IN (SELECT %s FROM %s AS t WHERE %1$s IS NOT NULL)',
+                            hash, target);
     END IF;
-    RETURN QUERY EXECUTE format(
-        'SELECT tableoid::regclass, row_id, coalesce(fault,
-                CASE WHEN other_hash THEN ''another key''''s hash beside it'' END, ''duplicate'')
-           FROM (SELECT one.tableoid, one.ctid AS row_id, fault,
-                        fault IS NULL AND %3$s AS other_hash,
-                        CASE WHEN fault IS NULL THEN %4$s END AS taken
-                   FROM %5$s AS one,
-                        LATERAL (SELECT @extschema@.api_key_fault(one.%1$I::text, %2$L)) AS f (fault)
-                  WHERE one.%1$I IS NOT NULL OFFSET 0) AS t
-          WHERE fault IS NOT NULL OR other_hash OR taken
-          ORDER BY 1, 2',
-        key_column, algorithm, other_hash, taken, target);
+    RETURN QUERY EXECUTE format($sql$
+        WITH plain AS MATERIALIZED (
+            SELECT t.tableoid, t.ctid AS row_id, t.%1$I::text AS key, %2$s AS hash,
+                   @extschema@.api_key_fault(t.%1$I::text, %3$L) AS fault
+              FROM %4$s AS t WHERE t.%1$I IS NOT NULL),
+        hashable AS MATERIALIZED (
+            SELECT tableoid, row_id, hash, @extschema@.hash_api_key(key) AS digest,
+                   @extschema@.is_api_key_hash(hash) AND NOT @extschema@.verify_api_key(key, hash) AS is_other,
+                   row_number() OVER (PARTITION BY key COLLATE "C" ORDER BY row_id) AS nth
+              FROM plain WHERE fault IS NULL)
+        SELECT tableoid::regclass, row_id, fault FROM plain WHERE fault IS NOT NULL
+         UNION ALL
+        SELECT tableoid::regclass, row_id, CASE WHEN is_other THEN 'another key''s hash beside it' ELSE 'duplicate' END
+          FROM hashable WHERE is_other OR %5$s
+         ORDER BY 1, 2 $sql$,
+        key_column, hash, algorithm, target, duplicate);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.api_key_quarantine(regclass, name, name, text) IS
@@ -221,6 +218,7 @@ CREATE PROCEDURE @extschema@.migrate_api_keys(
 -- before anything is named.
 DECLARE
     protection record;
+    most_rows bigint;
     parts regclass[];
     part regclass;
     rows_in_part bigint;
@@ -257,6 +255,10 @@ BEGIN
                   HINT = format('New keys would go on coming in plaintext; first: SELECT %s(%L);',
                                 '@extschema@.protect_api_keys', target);
     END IF;
+    -- A batch of bcrypt hashes takes about two seconds on two cores, however costly one is.
+    most_rows := CASE WHEN protection.algorithm = 'bcrypt'
+                      THEN least(batch_size, greatest(12, 320 * 2.0 ^ (10 - protection.cost)))
+                      ELSE batch_size END;
     SELECT array_agg(c.oid::regclass ORDER BY c.oid) INTO parts
       FROM (SELECT relid FROM pg_partition_tree(target) UNION SELECT target) AS tree (relid)
            JOIN pg_class AS c ON c.oid = tree.relid
@@ -273,7 +275,7 @@ BEGIN
                INTO rows_in_part, keys_in_part;
             CONTINUE WHEN keys_in_part = 0;
             blocks := pg_relation_size(part) / current_setting('block_size')::bigint;
-            step := greatest(1, batch_size * blocks / rows_in_part);
+            step := greatest(1, most_rows * blocks / rows_in_part);
             -- Sessions that migrate the same table begin at different places: the first at the
             -- start, the second in the middle. Each lock tells for one transaction that its place
             -- is taken. Correctness does not depend on it.
