@@ -33,7 +33,7 @@ COMMENT ON FUNCTION @extschema@.api_key_equality(regclass, name) IS
 -- protected table under it.
 CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
     RETURNS TABLE (protected_table regclass, hash_column text, hash_equals text, tag_bits integer, in_force boolean,
-                   query text, fallback_query text, left_query text)
+                   query text, fallback_query text, left_query text, untagged_query text)
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -58,7 +58,7 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
     ), matching AS (
         -- $1 is the SHA-256 of the key, $2 its tag where there are tags, and the last the key itself.
         SELECT *, format('t.%s %s', hash, replace(hash_equals, ') $::', ') $1::'))
-                  || coalesce(' OR t.' || tag || ' OPERATOR(pg_catalog.=) $2', '') AS by_hash,
+                  || CASE WHEN tag IS NULL THEN '' ELSE format(' OR t.%s OPERATOR(pg_catalog.=) $2', tag) END AS by_hash,
                   format('t.%s %s', key, replace(key_equals, ') $::',
                          CASE WHEN tag IS NULL THEN ') $2::' ELSE ') $3::' END)) AS by_key
           FROM found WHERE hash_equals IS NOT NULL)
@@ -67,8 +67,12 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
            CASE WHEN key_equals IS NOT NULL
                 THEN format('SELECT t, t.%s::text, t.%s::text FROM %s WHERE %s OR %s', hash, key, source, by_hash, by_key) END,
            CASE WHEN key_equals IS NOT NULL
-                THEN format('SELECT FROM %s WHERE t.%s IS NOT NULL LIMIT 1', source, key) END
+                THEN format('SELECT FROM %s WHERE t.%s IS NOT NULL LIMIT 1', source, key) END,
+           -- An application that hashes with bcrypt itself knows of no tags.
+           CASE WHEN tag IS NOT NULL
+                THEN format('SELECT t, t.%1$s::text, NULL::text FROM %2$s WHERE t.%3$s IS NULL AND pg_catalog.starts_with(t.%1$s::text, ''$2'')',
+                            hash, source, tag) END
       FROM matching
     $$;
 COMMENT ON FUNCTION @extschema@.api_key_lookup(regclass) IS
-    'the queries by which find_by_api_key searches a table, a partition or a view: by hash and tag, by the plaintext too, and for whether plaintext is left';
+    'the queries by which find_by_api_key searches a table, a partition or a view: by hash and tag, by the plaintext too, for whether plaintext is left, and for bcrypt hashes without a tag';

@@ -31,6 +31,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 struct Lookup {
     plan: Plan,
     tag_bits: Option<TagBits>,
+    /// Finds bcrypt hashes without a tag, such as an application wrote by itself.
+    untagged: Option<Plan>,
     /// Set while rows in plaintext may be left: then the query compares the key column too.
     fallback_since: Option<Instant>,
 }
@@ -137,13 +139,24 @@ impl Lookup {
         if self.fallback_since.is_some() {
             values.push(plain());
         }
-        self.plan.run(&values, |found| {
+        let is_found = Cell::new(false);
+        let mut check = |found: &Found| {
+            pgrx::check_for_interrupts!();
             if Self::belongs(found, key, text)
                 && let Some(row) = found.datum(1)
             {
+                is_found.set(true);
                 each(row);
             }
-        });
+        };
+        self.plan.run(&values, &mut check);
+        // Nothing but a comparison tells whose they are, so only a key that has no other row pays.
+        if !is_found.get()
+            && key.is_some()
+            && let Some(untagged) = &self.untagged
+        {
+            untagged.run(&[], &mut check);
+        }
     }
 
     /// The query finds candidates; only the stored hash decides, or the plaintext.
@@ -166,6 +179,7 @@ struct Search {
     /// The query that compares the key column too, and the one that asks whether it must; where
     /// the relation shows that column.
     fallback: Option<(Vec<u8>, Vec<u8>)>,
+    untagged: Option<Vec<u8>>,
 }
 
 impl Search {
@@ -177,7 +191,7 @@ impl Search {
             quoted(CStr::from_ptr(schema))
         };
         let query = [
-            b"SELECT protected_table, tag_bits, in_force, query, fallback_query, left_query FROM ",
+            b"SELECT protected_table, tag_bits, in_force, query, fallback_query, left_query, untagged_query FROM ",
             schema.as_slice(),
             b".api_key_lookup($1)",
         ];
@@ -198,6 +212,7 @@ impl Search {
                 in_force: in_force == Some(true),
                 query: text(4).unwrap_or_default(),
                 fallback: text(5).zip(text(6)),
+                untagged: text(7),
             });
         });
         if all.len() == 1 { all.pop() } else { None }
@@ -215,6 +230,7 @@ impl Search {
             fallback_since: fallback.as_ref().map(|_| Instant::now()),
             plan: Plan::new(&fallback.map_or(self.query, |(query, _)| query), &types),
             tag_bits: self.tag_bits,
+            untagged: self.untagged.map(|query| Plan::new(&query, &[])),
         }
     }
 }
