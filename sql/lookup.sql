@@ -16,7 +16,7 @@ CREATE FUNCTION @extschema@.api_key_equality(relation regclass, column_name name
          WHERE a.attrelid = relation AND a.attname = column_name AND NOT a.attisdropped
          UNION ALL
         SELECT t.typbasetype FROM under JOIN pg_type AS t USING (oid) WHERE t.typtype = 'd')
-    SELECT format('OPERATOR(%I.%s) $::%s', n.nspname, o.oprname, c.opcintype::regtype)
+    SELECT format('OPERATOR(%I.%s) $::%I.%I', n.nspname, o.oprname, tn.nspname, t.typname)
       FROM under
            JOIN pg_opclass AS c ON c.opcdefault
                 AND c.opcintype = CASE under.oid WHEN 'varchar'::regtype THEN 'text'::regtype ELSE under.oid END
@@ -25,6 +25,8 @@ CREATE FUNCTION @extschema@.api_key_equality(relation regclass, column_name name
                 AND e.amoplefttype = c.opcintype AND e.amoprighttype = c.opcintype
            JOIN pg_operator AS o ON o.oid = e.amopopr
            JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+           JOIN pg_type AS t ON t.oid = c.opcintype
+           JOIN pg_namespace AS tn ON tn.oid = t.typnamespace
     $$;
 COMMENT ON FUNCTION @extschema@.api_key_equality(regclass, name) IS
     'the operator and right side by which a string column is compared, with $ for the value';
@@ -33,7 +35,7 @@ COMMENT ON FUNCTION @extschema@.api_key_equality(regclass, name) IS
 -- protected table under it.
 CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
     RETURNS TABLE (protected_table regclass, hash_column text, hash_equals text, tag_bits integer, in_force boolean,
-                   query text, fallback_query text, left_query text, untagged_query text)
+                   query text, fallback_query text, left_query text, untagged_query text, owner oid)
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -49,9 +51,12 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
                quote_ident(p.tag_column) AS tag,
                quote_ident(p.key_column) AS key, @extschema@.api_key_equality(relation, p.key_column) AS key_equals,
                (SELECT format('%I.%I AS t', n.nspname, c.relname)
-                  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = relation) AS source
+                  FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = relation) AS source,
+               format('%I.%I AS t', n.nspname, c.relname) AS whole_table, c.relowner AS owner
           FROM under
                CROSS JOIN LATERAL @extschema@.api_key_protection(under.relid) AS p
+               JOIN pg_class AS c ON c.oid = p.protected_table
+               JOIN pg_namespace AS n ON n.oid = c.relnamespace
          WHERE p.tag_column IS NULL
             OR EXISTS (SELECT FROM pg_attribute AS a
                         WHERE a.attrelid = relation AND a.attname = p.tag_column AND NOT a.attisdropped)
@@ -67,11 +72,12 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
            CASE WHEN key_equals IS NOT NULL
                 THEN format('SELECT t, t.%s::text, t.%s::text FROM %s WHERE %s OR %s', hash, key, source, by_hash, by_key) END,
            CASE WHEN key_equals IS NOT NULL
-                THEN format('SELECT FROM %s WHERE t.%s IS NOT NULL LIMIT 1', source, key) END,
+                THEN format('SELECT FROM %s WHERE t.%s IS NOT NULL LIMIT 1', whole_table, key) END,
            -- An application that hashes with bcrypt itself knows of no tags.
            CASE WHEN tag IS NOT NULL
                 THEN format('SELECT t, t.%1$s::text, NULL::text FROM %2$s WHERE t.%3$s IS NULL AND pg_catalog.starts_with(t.%1$s::text, ''$2'')',
-                            hash, source, tag) END
+                            hash, source, tag) END,
+           owner
       FROM matching
     $$;
 COMMENT ON FUNCTION @extschema@.api_key_lookup(regclass) IS

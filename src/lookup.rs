@@ -20,6 +20,7 @@ use pgrx::{
 };
 
 use crate::name::{quoted, shown};
+use crate::owner::as_owner;
 use crate::plan::{Found, Plan};
 use crate::text::{NewText, Text};
 use crate::verify::verify;
@@ -173,6 +174,8 @@ impl Lookup {
 /// The queries by which a relation is searched, as `api_key_lookup` writes them.
 struct Search {
     table: pg_sys::Oid,
+    /// Sees all rows of the table, where row security hides some from the user.
+    owner: pg_sys::Oid,
     tag_bits: Option<TagBits>,
     in_force: bool,
     query: Vec<u8>,
@@ -191,23 +194,25 @@ impl Search {
             quoted(CStr::from_ptr(schema))
         };
         let query = [
-            b"SELECT protected_table, tag_bits, in_force, query, fallback_query, left_query, untagged_query FROM ",
+            b"SELECT protected_table, tag_bits, in_force, query, fallback_query, left_query, untagged_query, owner FROM ",
             schema.as_slice(),
             b".api_key_lookup($1)",
         ];
         let mut all = Vec::new();
         Plan::new(&query.concat(), &[pg_sys::REGCLASSOID]).run(&[relation.into_datum()], |found| {
             let text = |column| Some(found.text(column)?.as_bytes().to_vec());
-            // SAFETY: an oid, an integer and a boolean, by the declaration of the function.
-            let (table, bits, in_force) = unsafe {
+            // SAFETY: two oids, an integer and a boolean, by the declaration of the function.
+            let (table, owner, bits, in_force) = unsafe {
                 (
                     found.datum(1).and_then(|d| pg_sys::Oid::from_datum(d, false)),
+                    found.datum(8).and_then(|d| pg_sys::Oid::from_datum(d, false)),
                     found.datum(2).and_then(|d| i32::from_datum(d, false)),
                     found.datum(3).and_then(|d| bool::from_datum(d, false)),
                 )
             };
             all.push(Self {
                 table: table.unwrap_or(pg_sys::InvalidOid),
+                owner: owner.unwrap_or(pg_sys::InvalidOid),
                 tag_bits: bits.and_then(|bits| TagBits::new(bits).ok()),
                 in_force: in_force == Some(true),
                 query: text(4).unwrap_or_default(),
@@ -221,7 +226,8 @@ impl Search {
     fn lookup(self) -> Lookup {
         // Under triggers in force plaintext only ever goes away, so "none left" holds until they
         // change.
-        let is_any_left = |asks: &[u8]| !self.in_force || Plan::new(asks, &[]).finds_any();
+        let asks_owner = |asks: &[u8]| as_owner(self.owner, || Plan::new(asks, &[]).finds_any());
+        let is_any_left = |asks: &[u8]| !self.in_force || asks_owner(asks);
         let fallback = self.fallback.filter(|(_, asks)| is_any_left(asks));
         let mut types = vec![pg_sys::TEXTOID];
         types.extend(self.tag_bits.map(|_| pg_sys::INT4OID));

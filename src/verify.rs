@@ -45,7 +45,10 @@ fn api_key_cache_stats() -> TableIterator<
     'static,
     (name!(hits, i64), name!(misses, i64), name!(entries, i32), name!(capacity, i32)),
 > {
-    let stats = PAIRS.with_borrow(VerifiedPairs::stats);
+    let stats = PAIRS.with_borrow_mut(|pairs| {
+        pairs.resize(verify_cache_size());
+        pairs.stats()
+    });
     let (hits, misses) = (stats.hits as i64, stats.misses as i64);
     TableIterator::once((hits, misses, stats.entries as i32, verify_cache_size() as i32))
 }

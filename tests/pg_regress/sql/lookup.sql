@@ -37,13 +37,17 @@ SELECT count(*) FROM find_by_api_key(NULL::by_text, 'clé');
 SELECT count(*) FROM by_integer AS t, LATERAL find_by_api_key(NULL::by_integer, t.api_key_hash);
 SELECT count(*) FROM by_text AS t, LATERAL find_by_api_key(NULL::by_text, t.api_key_hash);
 -- one index probe
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
 EXPLAIN (COSTS OFF) SELECT * FROM by_integer WHERE api_key_hash = hash_api_key('key-7');
+RESET enable_seqscan;
+RESET enable_bitmapscan;
 SELECT string_agg(line, E'\n') FROM (SELECT regexp_replace(query, '^.* FROM ', '') AS line FROM api_key_lookup('by_text')) AS q;
 
 -- a key that can't be hashed works on in plaintext
 ALTER TABLE by_integer DISABLE TRIGGER USER;
 INSERT INTO by_integer VALUES (101, 'odd', 'odd key'), (102, 'plain', 'plain-key');
-ALTER TABLE by_integer ENABLE ALWAYS TRIGGER USER;
+SELECT protect_api_keys('by_integer');
 SELECT id FROM find_by_api_key(NULL::by_integer, 'odd key');
 SELECT id FROM find_by_api_key(NULL::by_integer, 'plain-key');
 SELECT id FROM find_by_api_key(NULL::by_integer, 'key-7');
@@ -94,20 +98,33 @@ SELECT probe.answer('SELECT count(*) FROM find_by_api_key(NULL::pg_class, $1)', 
 SELECT probe.answer('SELECT count(*) FROM find_by_api_key(NULL::record, $1)', 'key-7');
 
 -- as the caller: privileges and row security
-CREATE ROLE pg_api_key_lookup;
-GRANT USAGE ON SCHEMA probe TO pg_api_key_lookup;
-SET ROLE pg_api_key_lookup;
+CREATE ROLE api_key_reader;
+GRANT USAGE ON SCHEMA probe TO api_key_reader;
+SET ROLE api_key_reader;
 SELECT probe.answer('SELECT id FROM find_by_api_key(NULL::parts, $1)', 'key-us');
 RESET ROLE;
-GRANT SELECT ON parts TO pg_api_key_lookup;
+GRANT SELECT ON parts TO api_key_reader;
 ALTER TABLE parts ENABLE ROW LEVEL SECURITY;
 CREATE POLICY eu ON parts FOR SELECT USING (region = current_setting('app.region', true));
-SET ROLE pg_api_key_lookup;
+SET ROLE api_key_reader;
 SELECT count(*) FROM find_by_api_key(NULL::parts, 'key-us');
 SET app.region = 'us';
 SELECT id FROM find_by_api_key(NULL::parts, 'key-us');
 RESET ROLE;
 SELECT id FROM find_by_api_key(NULL::parts, 'key-us');
+-- who sees no row does not decide for others that none is left in plaintext
+CREATE TABLE tenants (id integer PRIMARY KEY, tenant text, api_key text);
+INSERT INTO tenants VALUES (1, 'a', 'tenant-key');
+SELECT protect_api_keys('tenants');
+ALTER TABLE tenants ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON tenants FOR SELECT USING (tenant = current_setting('app.tenant', true));
+GRANT SELECT ON tenants TO api_key_reader;
+SET ROLE api_key_reader;
+SELECT count(*) FROM find_by_api_key(NULL::tenants, 'tenant-key');
+SET app.tenant = 'a';
+SELECT id FROM find_by_api_key(NULL::tenants, 'tenant-key');
+RESET ROLE;
+DROP TABLE tenants;
 
 -- in a transaction that only reads, in a function, by a prepared statement
 BEGIN READ ONLY;
@@ -134,5 +151,5 @@ DROP FUNCTION whose(text);
 DEALLOCATE find;
 DROP VIEW shown, hidden;
 DROP TABLE renamed, by_text, by_uuid, parts;
-REVOKE USAGE ON SCHEMA probe FROM pg_api_key_lookup;
-DROP ROLE pg_api_key_lookup;
+REVOKE USAGE ON SCHEMA probe FROM api_key_reader;
+DROP ROLE api_key_reader;
