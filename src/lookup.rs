@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::CStr;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,10 +14,11 @@ use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{
-    FromDatum, IntoDatum, PgLogLevel, PgRelation, PgSqlErrorCode, Spi, function_name,
-    impl_sql_translatable, pg_extern, pg_sys, spi,
+    FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode, function_name, impl_sql_translatable,
+    pg_extern, pg_sys,
 };
 
+use crate::name::{self, shown};
 use crate::plan::{Found, Plan};
 use crate::text::{NewText, Text};
 use crate::verify::verify;
@@ -108,11 +108,9 @@ impl Lookup {
         }
         watch(relation);
         let Some(protection) = Protection::of(relation, function) else {
-            // SAFETY: the relation exists, since its row type does.
-            let name = unsafe { PgRelation::with_lock(relation, pg_sys::AccessShareLock as i32) };
             refuse(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                &format!("relation \"{}\" is not protected", name.name()),
+                &format!("relation {} is not protected", shown(&name::of_relation(relation))),
                 "protect_api_keys protects a table. A view must show the hash column and, for \
                  bcrypt, the tag column of one protected table.",
             )
@@ -156,13 +154,16 @@ impl Lookup {
     }
 }
 
+/// A piece of a query, in the server's encoding.
+type Sql = Vec<u8>;
+
 /// The columns by which a relation is searched.
 struct Protection {
     table: pg_sys::Oid,
     /// The key column, with how to compare it, where the relation shows it.
-    key: Option<(String, String)>,
-    hash: (String, String),
-    tag: Option<(String, TagBits)>,
+    key: Option<(Sql, Sql)>,
+    hash: (Sql, Sql),
+    tag: Option<(Sql, TagBits)>,
     in_force: bool,
 }
 
@@ -170,15 +171,12 @@ impl Protection {
     /// Asks `api_key_lookup`, which stands in the schema of `function`.
     fn of(relation: pg_sys::Oid, function: pg_sys::Oid) -> Option<Self> {
         // SAFETY: the function exists, since it is being called.
-        let schema = unsafe {
-            let schema = pg_sys::get_namespace_name(pg_sys::get_func_namespace(function));
-            spi::quote_identifier(CStr::from_ptr(schema).to_string_lossy())
-        };
-        let query = format!("SELECT * FROM {schema}.api_key_lookup($1)");
-        let plan = Plan::new(&query, &[pg_sys::REGCLASSOID]);
+        let schema = name::of_schema(unsafe { pg_sys::get_func_namespace(function) });
+        let query = [b"SELECT * FROM ", &schema[..], b".api_key_lookup($1)"].concat();
+        let plan = Plan::new(query, &[pg_sys::REGCLASSOID]);
         let mut all = Vec::new();
         plan.run(&[relation.into_datum()], |found| {
-            let text = |column| Some(found.text(column)?.as_name().to_owned());
+            let text = |column| Some(found.text(column)?.as_bytes().to_vec());
             // SAFETY: an oid, an integer and a boolean, by its declaration.
             let (table, bits, in_force) = unsafe {
                 (
@@ -200,36 +198,38 @@ impl Protection {
     }
 
     fn lookup(self, relation: pg_sys::Oid) -> Lookup {
-        // SAFETY: the relation exists, since its row type does.
-        let open = unsafe { PgRelation::with_lock(relation, pg_sys::AccessShareLock as i32) };
-        let name = format!(
-            "{}.{}",
-            spi::quote_identifier(open.namespace()),
-            spi::quote_identifier(open.name())
-        );
+        let name = name::of_relation(relation);
         let Self { key, hash, tag, in_force, .. } = self;
         // Under triggers in force plaintext only ever goes away, so "none left" holds until they
         // change.
         let fallback = key.filter(|(key, _)| !in_force || is_any_left(&name, key));
         let mut types = vec![pg_sys::TEXTOID];
         let (hash, equals) = hash;
-        let mut condition = format!("t.{hash} {}", comparison(&equals, 1));
+        let mut condition = [b"t.", &hash[..], b" ", &comparison(&equals, 1)].concat();
         if let Some((tag, _)) = &tag {
             types.push(pg_sys::INT4OID);
-            condition.push_str(&format!(" OR t.{tag} OPERATOR(pg_catalog.=) $2"));
+            condition.extend([b" OR t.", &tag[..], b" OPERATOR(pg_catalog.=) $2"].concat());
         }
-        let mut columns = format!("t, t.{hash}::text");
+        let mut plaintext = b"NULL::text".to_vec();
         if let Some((key, equals)) = &fallback {
             types.push(pg_sys::TEXTOID);
             let comparison = comparison(equals, types.len());
-            condition.push_str(&format!(" OR t.{key} {comparison}"));
-            columns.push_str(&format!(", t.{key}::text"));
-        } else {
-            columns.push_str(", NULL::text");
+            condition.extend([b" OR t.", &key[..], b" ", &comparison].concat());
+            plaintext = [b"t.", &key[..], b"::text"].concat();
         }
-        let query = format!("SELECT {columns} FROM {name} AS t WHERE {condition}");
+        let query = [
+            b"SELECT t, t.",
+            &hash[..],
+            b"::text, ",
+            &plaintext,
+            b" FROM ",
+            &name,
+            b" AS t WHERE ",
+            &condition,
+        ]
+        .concat();
         Lookup {
-            plan: Plan::new(&query, &types),
+            plan: Plan::new(query, &types),
             tag_bits: tag.map(|(_, bits)| bits),
             fallback_since: fallback.map(|_| Instant::now()),
         }
@@ -246,13 +246,20 @@ unsafe impl BoxRet for Rows {
 impl_sql_translatable!(Rows, "SETOF anyelement");
 
 /// What `api_key_equality` says, with a parameter's number put in.
-fn comparison(equals: &str, parameter: usize) -> String {
-    equals.replacen(") $::", &format!(") ${parameter}::"), 1)
+fn comparison(equals: &[u8], parameter: usize) -> Sql {
+    let dollar = b") $::";
+    let Some(at) = equals.windows(dollar.len()).position(|part| part == dollar) else {
+        return equals.to_vec();
+    };
+    let (operator, rest) = equals.split_at(at + b") $".len());
+    [operator, parameter.to_string().as_bytes(), rest].concat()
 }
 
-fn is_any_left(table: &str, key: &str) -> bool {
-    let query = format!("SELECT EXISTS (SELECT FROM {table} AS t WHERE t.{key} IS NOT NULL)");
-    Spi::get_one(&query).ok().flatten().unwrap_or(true)
+fn is_any_left(table: &[u8], key: &[u8]) -> bool {
+    let query = [b"SELECT FROM ", table, b" AS t WHERE t.", key, b" IS NOT NULL LIMIT 1"].concat();
+    let mut any = false;
+    Plan::new(query, &[]).run(&[], |_| any = true);
+    any
 }
 
 /// Drops the plans when one of the relations, or a trigger on it, changes.

@@ -17,7 +17,8 @@ pub struct Found {
 
 impl Plan {
     /// Parses a query whose parameters are all of type text, but for those named in `types`.
-    pub fn new(query: &str, types: &[pg_sys::Oid]) -> Self {
+    /// It is in the server's encoding, as the names in it are.
+    pub fn new(query: impl Into<Vec<u8>>, types: &[pg_sys::Oid]) -> Self {
         let query = CString::new(query).unwrap_or_default();
         let mut types = types.to_vec();
         // SAFETY: a kept plan outlives the SPI connection that made it. Errors leave as panics,
