@@ -101,23 +101,21 @@ BEGIN
             format('The key column will be null: ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL;',
                    target, key_column);
     END IF;
-    IF EXISTS (WITH RECURSIVE under (oid) AS (
-                   SELECT key_attribute.atttypid
-                   UNION ALL
-                   SELECT t.typbasetype FROM under JOIN pg_type AS t USING (oid) WHERE t.typtype = 'd')
-               SELECT FROM under JOIN pg_type AS t USING (oid) WHERE t.typnotnull) THEN
+    BEGIN
+        EXECUTE format('SELECT NULL::%s', format_type(key_attribute.atttypid, key_attribute.atttypmod));
+    EXCEPTION WHEN not_null_violation OR check_violation THEN
         RETURN QUERY SELECT 'error', 'object_not_in_prerequisite_state',
-            format('the domain of column "%s" of table %s is NOT NULL', key_column, target),
+            format('the domain of column "%s" of table %s forbids null', key_column, target),
             format('The key column will be null: ALTER TABLE %s ALTER COLUMN %I TYPE text;',
                    target, key_column);
-    END IF;
-    IF EXISTS (SELECT FROM pg_partitioned_table AS p
-                WHERE p.partrelid IN (SELECT relid FROM pg_partition_tree(target))
-                  AND EXISTS (SELECT FROM pg_attribute AS a
-                               WHERE a.attrelid = p.partrelid AND a.attname = key_column
-                                 AND (a.attnum = ANY (p.partattrs::smallint[])
-                                      OR pg_get_expr(p.partexprs, p.partrelid)
-                                         LIKE '%' || quote_ident(key_column) || '%'))) THEN
+    END;
+    -- PostgreSQL makes a column that a partition key uses depend on its table.
+    IF EXISTS (SELECT FROM pg_partition_tree(target) AS part
+                      JOIN pg_attribute AS a ON a.attrelid = part.relid AND a.attname = key_column
+                      JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass
+                           AND d.objid = part.relid AND d.objsubid = a.attnum
+                           AND d.refclassid = 'pg_class'::regclass
+                           AND d.refobjid = part.relid AND d.refobjsubid = 0) THEN
         RETURN QUERY SELECT 'error', 'object_not_in_prerequisite_state',
             format('column "%s" is part of the partition key of table %s', key_column, target),
             'The key column will be null; partition by another column.';
@@ -132,6 +130,22 @@ BEGIN
             format('It would make keys that nobody ever sees: ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT;',
                    target, key_column);
     END IF;
+
+    -- a partition may be stricter than its root
+    FOR item IN
+        SELECT part.relid, a.attnotnull AND NOT key_attribute.attnotnull AS not_null
+          FROM pg_partition_tree(target) AS part
+               JOIN pg_attribute AS a ON a.attrelid = part.relid AND a.attname = key_column
+         WHERE part.relid <> target
+           AND (a.attnotnull AND NOT key_attribute.attnotnull OR a.atthasdef AND NOT key_attribute.atthasdef)
+         ORDER BY part.relid::regclass::text
+    LOOP
+        RETURN QUERY SELECT 'error', 'object_not_in_prerequisite_state',
+            format('column "%s" of partition %s %s', key_column, item.relid,
+                   CASE WHEN item.not_null THEN 'is NOT NULL' ELSE 'has a default' END),
+            format('ALTER TABLE %s ALTER COLUMN %I DROP %s;', item.relid, key_column,
+                   CASE WHEN item.not_null THEN 'NOT NULL' ELSE 'DEFAULT' END);
+    END LOOP;
 
     -- what else depends on the key column
     FOR item IN
@@ -229,7 +243,7 @@ BEGIN
 
     -- who else sees the rows
     FOR item IN
-        SELECT t.tgname, t.tgtype & 2 = 2 AS before,
+        SELECT t.tgname, t.tgtype & 2 = 2 AS before, t.tgtype & 16 = 16 AS on_update,
                t.tgname < '!pg_api_key_first' COLLATE "C" OR t.tgname > '~pg_api_key_last' COLLATE "C" AS outside
           FROM pg_trigger AS t
          WHERE t.tgrelid = target AND NOT t.tgisinternal AND t.tgtype & 20 <> 0
@@ -239,11 +253,11 @@ BEGIN
         RETURN QUERY SELECT 'warning', '',
             format('trigger "%s" %s', item.tgname,
                    CASE WHEN item.before AND item.outside THEN 'runs outside of the protecting ones'
-                        WHEN item.before THEN 'will not see new keys'
+                        WHEN item.before OR NOT item.on_update THEN 'will not see new keys'
                         ELSE 'sees old keys while the table is migrated' END),
             CASE WHEN item.before AND item.outside
                  THEN format('It sees keys, or can put them back. Give it a name between ! and ~: ALTER TRIGGER %I ON %s RENAME TO ...;', item.tgname, target)
-                 WHEN item.before THEN 'The key is hashed and cleared before it runs.'
+                 WHEN item.before OR NOT item.on_update THEN 'The key is hashed and cleared before it runs.'
                  ELSE 'OLD still holds the key; see that it is not written anywhere.' END;
     END LOOP;
     FOR item IN
@@ -264,24 +278,38 @@ BEGIN
             format('publication "%s" sends rows of table %s', item.pubname, target),
             'Add the hash column on the subscribers, and protect their tables too.';
     END LOOP;
-    IF (SELECT c.relreplident FROM pg_class AS c WHERE c.oid = target) = 'f' THEN
+    FOR item IN
+        SELECT c.oid::regclass AS sender FROM pg_class AS c
+         WHERE c.oid IN (SELECT relid FROM pg_partition_tree(target) UNION SELECT target)
+           AND c.relreplident = 'f'
+         ORDER BY c.oid::regclass::text
+    LOOP
         RETURN QUERY SELECT 'warning', '',
-            format('the replica identity of table %s carries column "%s"', target, key_column),
-            format('Old keys go into the replication stream: ALTER TABLE %s REPLICA IDENTITY DEFAULT;', target);
-    END IF;
+            format('the replica identity of table %s carries column "%s"', item.sender, key_column),
+            format('Old keys go into the replication stream: ALTER TABLE %s REPLICA IDENTITY DEFAULT;', item.sender);
+    END LOOP;
 
     -- the columns for hash and tag, where they exist already
-    SELECT format_type(a.atttypid, a.atttypmod), a.attgenerated <> '' AS generated INTO item
+    SELECT format_type(a.atttypid, a.atttypmod) AS declared, a.attgenerated <> '' AS is_generated,
+           a.atttypid INTO item
       FROM pg_attribute AS a
      WHERE a.attrelid = target AND a.attname = hash_column AND NOT a.attisdropped;
-    stored_type := item.format_type;
-    IF stored_type IS NOT NULL THEN
+    stored_type := item.declared;
+    IF item.is_generated THEN
+        RETURN QUERY SELECT 'error', 'object_not_in_prerequisite_state',
+            format('column "%s" of table %s is generated', hash_column, target),
+            'A trigger can''t set it; choose another hash_column.';
+    ELSIF stored_type IS NOT NULL THEN
         BEGIN
             EXECUTE format('SELECT (%L::%s)::text', sample, stored_type) INTO stored_sample;
         EXCEPTION WHEN OTHERS THEN
             stored_sample := NULL;
         END;
-        IF item.generated OR stored_sample IS DISTINCT FROM sample THEN
+        IF stored_sample IS DISTINCT FROM sample OR NOT EXISTS (
+            -- what the trigger can write; a domain has its base type's category and length
+            SELECT FROM pg_type AS t
+             WHERE t.oid = item.atttypid AND t.typcategory = 'S' AND t.typlen = -1)
+        THEN
             RETURN QUERY SELECT 'error', 'datatype_mismatch',
                 format('column "%s" of type %s can''t hold a hash of %s characters',
                        hash_column, stored_type, length(sample)),
@@ -292,8 +320,8 @@ BEGIN
                INTO faults;
             IF faults > 0 THEN
                 RETURN QUERY SELECT 'warning', '',
-                    format('column "%s" holds %s values that are not hashes', hash_column, faults),
-                    format('They match no key. A key stored there by mistake is put right by: UPDATE %1$s SET %2$I = %3$I WHERE NOT @extschema@.is_api_key_hash(%3$I);',
+                    format('values in column "%s" that are not hashes: %s', hash_column, faults),
+                    format('They match no key. A key stored there by mistake is put right by: UPDATE %1$s SET %2$I = %3$I WHERE %2$I IS NULL AND NOT @extschema@.is_api_key_hash(%3$I);',
                            target, key_column, hash_column);
             END IF;
         END IF;
@@ -328,7 +356,7 @@ BEGIN
            INTO faults;
         IF faults > 0 THEN
             RETURN QUERY SELECT 'warning', '',
-                format('%s keys of table %s belong to more than one row', faults, target),
+                format('keys of table %s that belong to more than one row: %s', target, faults),
                 'Their hashes are equal, and the unique index takes one of each.';
         END IF;
     END IF;

@@ -16,8 +16,11 @@ DECLARE
     present record;
     is_bcrypt constant boolean := algorithm = 'bcrypt';
     wanted_cost constant integer := CASE WHEN is_bcrypt THEN cost END;
-    wanted_bits constant integer := CASE WHEN is_bcrypt THEN tag_bits END;
-    tag_column constant name := CASE WHEN is_bcrypt THEN left(key_column, 59) || '_tag' END;
+    wanted_bits integer := CASE WHEN is_bcrypt THEN tag_bits END;
+    -- a name holds 63 bytes; left() counts characters
+    tag_column name := CASE WHEN is_bcrypt THEN
+        (SELECT left(key_column, n) || '_tag' FROM generate_series(1, 59) AS n
+          WHERE octet_length(left(key_column, n)) <= 59 ORDER BY n DESC LIMIT 1) END;
     arguments text;
     finding record;
     first_error record;
@@ -55,6 +58,11 @@ BEGIN
     EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', target);
 
     SELECT * INTO present FROM @extschema@.api_key_protection(target);
+    IF NOT is_bcrypt THEN
+        -- Tags of bcrypt hashes that are stored already go on leading to their rows.
+        tag_column := present.tag_column;
+        wanted_bits := present.tag_bits;
+    END IF;
     IF present.key_column <> key_column OR present.hash_column <> hash_column THEN
         RAISE EXCEPTION 'table % is protected already, with columns "%" and "%"',
                         target, present.key_column, present.hash_column
@@ -148,7 +156,7 @@ BEGIN
 
     arguments := concat_ws(', ', quote_literal(key_column), quote_literal(hash_column),
         quote_literal(algorithm), quote_literal(cost::text), quote_literal(coalesce(tag_column, '')),
-        quote_literal(tag_bits::text));
+        quote_literal(coalesce(wanted_bits, tag_bits)::text));
     EXECUTE format($sql$
         CREATE OR REPLACE TRIGGER "!pg_api_key_first" BEFORE INSERT OR UPDATE ON %1$s FOR EACH ROW
             WHEN (NEW.%2$I IS NOT NULL) EXECUTE FUNCTION @extschema@.hash_api_key_trigger(%3$s);
@@ -232,6 +240,11 @@ BEGIN
     IF found_any THEN
         RAISE NOTICE 'keys written to table % stay in plaintext from now on', target
             USING HINT = 'Hashes and their index are untouched.';
+    ELSIF EXISTS (SELECT FROM @extschema@.api_key_protection(pg_partition_root(target))) THEN
+        RAISE EXCEPTION 'table % is a partition', target
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = format('Its triggers are those of all partitions: SELECT %s(%L);',
+                                '@extschema@.unprotect_api_keys', pg_partition_root(target));
     ELSE
         RAISE NOTICE 'table % is not protected, nothing to change', target;
     END IF;

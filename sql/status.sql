@@ -27,7 +27,7 @@ CREATE VIEW @extschema@.api_key_status AS
     SELECT p.protected_table, p.key_column, p.hash_column, c.plaintext, c.hashed,
            p.algorithm, p.cost, p.tag_column, p.tag_bits, p.in_force AS triggers_in_force
       FROM @extschema@.api_key_protection() AS p
-           CROSS JOIN LATERAL @extschema@.count_api_keys(p.protected_table, p.key_column, p.hash_column) AS c;
+           LEFT JOIN LATERAL @extschema@.count_api_keys(p.protected_table, p.key_column, p.hash_column) AS c ON true;
 COMMENT ON VIEW @extschema@.api_key_status IS
     'one row per protected table: plaintext keys left, hashes, algorithm, cost, tag bits, triggers in force';
 COMMENT ON COLUMN @extschema@.api_key_status.protected_table IS 'the table';

@@ -5,11 +5,13 @@
 
 mod bulk;
 mod error;
+mod explain;
 mod functions;
 mod lookup;
 mod name;
 mod plan;
 mod row;
+mod scrub;
 mod settings;
 mod text;
 mod trigger;
@@ -24,6 +26,9 @@ pgrx::extension_sql_file!("../sql/protect.sql", name = "protect", requires = ["p
 pgrx::extension_sql_file!("../sql/migrate.sql", name = "migrate", requires = ["protect"]);
 pgrx::extension_sql_file!("../sql/status.sql", name = "status", requires = ["migrate"]);
 pgrx::extension_sql_file!("../sql/lookup.sql", name = "lookup", requires = ["status"]);
+pgrx::extension_sql_file!("../sql/explain.sql", name = "explain", requires = ["lookup"]);
+pgrx::extension_sql_file!("../sql/scrub.sql", name = "scrub", requires = ["explain"]);
+pgrx::extension_sql_file!("../sql/audit.sql", name = "audit", requires = ["scrub"]);
 
 /// Runs once in each backend, when it first needs the library.
 #[pgrx::pg_guard]

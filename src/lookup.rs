@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use pgrx::{
     pg_extern, pg_sys,
 };
 
-use crate::name::{self, shown};
+use crate::name::{quoted, shown};
 use crate::plan::{Found, Plan};
 use crate::text::{NewText, Text};
 use crate::verify::verify;
@@ -107,16 +108,18 @@ impl Lookup {
             );
         }
         watch(relation);
-        let Some(protection) = Protection::of(relation, function) else {
+        let Some(search) = Search::of(relation, function) else {
+            // SAFETY: the relation exists, since its row type does.
+            let name = unsafe { CStr::from_ptr(pg_sys::get_rel_name(relation)) };
             refuse(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                &format!("relation {} is not protected", shown(&name::of_relation(relation))),
+                &format!("relation \"{}\" is not protected", shown(name.to_bytes())),
                 "protect_api_keys protects a table. A view must show the hash column and, for \
                  bcrypt, the tag column of one protected table.",
             )
         };
-        watch(protection.table);
-        protection.lookup(relation)
+        watch(search.table);
+        search.lookup()
     }
 
     /// Hands each row that the key belongs to, as a composite value, to `each`.
@@ -154,84 +157,64 @@ impl Lookup {
     }
 }
 
-/// A piece of a query, in the server's encoding.
-type Sql = Vec<u8>;
-
-/// The columns by which a relation is searched.
-struct Protection {
+/// The queries by which a relation is searched, as `api_key_lookup` writes them.
+struct Search {
     table: pg_sys::Oid,
-    /// The key column, with how to compare it, where the relation shows it.
-    key: Option<(Sql, Sql)>,
-    hash: (Sql, Sql),
-    tag: Option<(Sql, TagBits)>,
+    tag_bits: Option<TagBits>,
     in_force: bool,
+    query: Vec<u8>,
+    /// The query that compares the key column too, and the one that asks whether it must; where
+    /// the relation shows that column.
+    fallback: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-impl Protection {
+impl Search {
     /// Asks `api_key_lookup`, which stands in the schema of `function`.
     fn of(relation: pg_sys::Oid, function: pg_sys::Oid) -> Option<Self> {
         // SAFETY: the function exists, since it is being called.
-        let schema = name::of_schema(unsafe { pg_sys::get_func_namespace(function) });
-        let query = [b"SELECT * FROM ", &schema[..], b".api_key_lookup($1)"].concat();
-        let plan = Plan::new(query, &[pg_sys::REGCLASSOID]);
+        let schema = unsafe {
+            let schema = pg_sys::get_namespace_name(pg_sys::get_func_namespace(function));
+            quoted(CStr::from_ptr(schema))
+        };
+        let query = [
+            b"SELECT protected_table, tag_bits, in_force, query, fallback_query, left_query FROM ",
+            schema.as_slice(),
+            b".api_key_lookup($1)",
+        ];
         let mut all = Vec::new();
-        plan.run(&[relation.into_datum()], |found| {
+        Plan::new(&query.concat(), &[pg_sys::REGCLASSOID]).run(&[relation.into_datum()], |found| {
             let text = |column| Some(found.text(column)?.as_bytes().to_vec());
-            // SAFETY: an oid, an integer and a boolean, by its declaration.
+            // SAFETY: an oid, an integer and a boolean, by the declaration of the function.
             let (table, bits, in_force) = unsafe {
                 (
                     found.datum(1).and_then(|d| pg_sys::Oid::from_datum(d, false)),
-                    found.datum(7).and_then(|d| i32::from_datum(d, false)),
-                    found.datum(8).and_then(|d| bool::from_datum(d, false)),
+                    found.datum(2).and_then(|d| i32::from_datum(d, false)),
+                    found.datum(3).and_then(|d| bool::from_datum(d, false)),
                 )
             };
-            let bits = bits.and_then(|bits| TagBits::new(bits).ok());
             all.push(Self {
                 table: table.unwrap_or(pg_sys::InvalidOid),
-                key: text(2).zip(text(3)),
-                hash: text(4).zip(text(5)).unwrap_or_default(),
-                tag: text(6).zip(bits),
+                tag_bits: bits.and_then(|bits| TagBits::new(bits).ok()),
                 in_force: in_force == Some(true),
+                query: text(4).unwrap_or_default(),
+                fallback: text(5).zip(text(6)),
             });
         });
         if all.len() == 1 { all.pop() } else { None }
     }
 
-    fn lookup(self, relation: pg_sys::Oid) -> Lookup {
-        let name = name::of_relation(relation);
-        let Self { key, hash, tag, in_force, .. } = self;
+    fn lookup(self) -> Lookup {
         // Under triggers in force plaintext only ever goes away, so "none left" holds until they
         // change.
-        let fallback = key.filter(|(key, _)| !in_force || is_any_left(&name, key));
+        let is_any_left = |asks: &[u8]| !self.in_force || Plan::new(asks, &[]).finds_any();
+        let fallback = self.fallback.filter(|(_, asks)| is_any_left(asks));
         let mut types = vec![pg_sys::TEXTOID];
-        let (hash, equals) = hash;
-        let mut condition = [b"t.", &hash[..], b" ", &comparison(&equals, 1)].concat();
-        if let Some((tag, _)) = &tag {
-            types.push(pg_sys::INT4OID);
-            condition.extend([b" OR t.", &tag[..], b" OPERATOR(pg_catalog.=) $2"].concat());
-        }
-        let mut plaintext = b"NULL::text".to_vec();
-        if let Some((key, equals)) = &fallback {
-            types.push(pg_sys::TEXTOID);
-            let comparison = comparison(equals, types.len());
-            condition.extend([b" OR t.", &key[..], b" ", &comparison].concat());
-            plaintext = [b"t.", &key[..], b"::text"].concat();
-        }
-        let query = [
-            b"SELECT t, t.",
-            &hash[..],
-            b"::text, ",
-            &plaintext,
-            b" FROM ",
-            &name,
-            b" AS t WHERE ",
-            &condition,
-        ]
-        .concat();
+        types.extend(self.tag_bits.map(|_| pg_sys::INT4OID));
+        types.extend(fallback.as_ref().map(|_| pg_sys::TEXTOID));
         Lookup {
-            plan: Plan::new(query, &types),
-            tag_bits: tag.map(|(_, bits)| bits),
-            fallback_since: fallback.map(|_| Instant::now()),
+            fallback_since: fallback.as_ref().map(|_| Instant::now()),
+            plan: Plan::new(&fallback.map_or(self.query, |(query, _)| query), &types),
+            tag_bits: self.tag_bits,
         }
     }
 }
@@ -244,23 +227,6 @@ unsafe impl BoxRet for Rows {
 }
 
 impl_sql_translatable!(Rows, "SETOF anyelement");
-
-/// What `api_key_equality` says, with a parameter's number put in.
-fn comparison(equals: &[u8], parameter: usize) -> Sql {
-    let dollar = b") $::";
-    let Some(at) = equals.windows(dollar.len()).position(|part| part == dollar) else {
-        return equals.to_vec();
-    };
-    let (operator, rest) = equals.split_at(at + b") $".len());
-    [operator, parameter.to_string().as_bytes(), rest].concat()
-}
-
-fn is_any_left(table: &[u8], key: &[u8]) -> bool {
-    let query = [b"SELECT FROM ", table, b" AS t WHERE t.", key, b" IS NOT NULL LIMIT 1"].concat();
-    let mut any = false;
-    Plan::new(query, &[]).run(&[], |_| any = true);
-    any
-}
 
 /// Drops the plans when one of the relations, or a trigger on it, changes.
 fn watch(relation: pg_sys::Oid) {

@@ -63,6 +63,15 @@ impl<'a> Row<'a> {
         unsafe { CStr::from_ptr((*(*self.data.tg_relation).rd_rel).relname.data.as_ptr()) }
     }
 
+    pub fn schema_name(&self) -> &CStr {
+        // SAFETY: as above; the schema of an open table exists. The result is a copy that lives
+        // as long as the trigger runs.
+        unsafe {
+            let schema = (*(*self.data.tg_relation).rd_rel).relnamespace;
+            CStr::from_ptr(pg_sys::get_namespace_name(schema))
+        }
+    }
+
     pub fn table_owner(&self) -> pg_sys::Oid {
         // SAFETY: as above.
         unsafe { (*(*self.data.tg_relation).rd_rel).relowner }

@@ -90,7 +90,10 @@ fn hash_api_key_trigger(call: pg_sys::FunctionCallInfo) -> NewRow {
             Err(error) => raise(error),
         },
         Kept::Same(hash) => hash,
-        Kept::Other => return keep(row, "the hash column holds the hash of another key"),
+        Kept::Other => {
+            let detail = "The hash column holds the hash of another key.";
+            return keep(row, detail, "Set the wrong one of the two to null.");
+        }
     };
     let mut buffer = [0; StoredHash::MAX_LEN];
     let hash = hash.encode(&mut buffer);
@@ -150,20 +153,22 @@ fn keep_or_raise(row: Row<'_>, arguments: &Arguments, fault: KeyError) -> NewRow
     // SAFETY: `Arguments` holds string columns only.
     let (old, new) = unsafe { (row.old_text(arguments.key), row.new_text(arguments.key)) };
     match (old, new) {
-        (Some(old), Some(new)) if old.as_bytes() == new.as_bytes() => keep(row, &fault.to_string()),
+        (Some(old), Some(new)) if old.as_bytes() == new.as_bytes() => {
+            let detail = format!("The key can't be hashed: {fault}.");
+            keep(row, &detail, "api_key_status counts such rows. Issue new keys to their owners.")
+        }
         _ => raise(fault.into()),
     }
 }
 
 /// Lets the row pass as it is, and says so once a command.
-fn keep(row: Row<'_>, reason: &str) -> NewRow {
+fn keep(row: Row<'_>, detail: &str, hint: &'static str) -> NewRow {
     if upsert::first_in_command(row.table_id()) {
         let table = shown(row.table_name().to_bytes());
         let message = format!("an API key of table \"{table}\" stays in plaintext");
-        let hint = "api_key_status counts such rows. Issue new keys to their owners.";
         let code = PgSqlErrorCode::ERRCODE_WARNING;
         ErrorReport::new(code, message, function_name!())
-            .set_detail(format!("The key can't be hashed: {reason}."))
+            .set_detail(detail.to_owned())
             .set_hint(hint)
             .report(PgLogLevel::WARNING);
     }

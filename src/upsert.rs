@@ -11,7 +11,7 @@ use std::ptr;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, function_name, pg_sys};
 
-use crate::name::{self, quoted, shown};
+use crate::name::{quoted, shown};
 use crate::row::{Column, Row};
 use crate::text::NewText;
 use crate::trigger::Arguments;
@@ -116,7 +116,9 @@ fn is_stored(row: &Row<'_>, hash: Column, offered: &[u8]) -> bool {
     // In the server's encoding, so not a `str`, and not for pgrx's SPI.
     let query = [
         b"SELECT 1 FROM ".as_slice(),
-        &name::of_relation(row.table_id()),
+        &quoted(row.schema_name()),
+        b".",
+        &quoted(row.table_name()),
         b" WHERE ",
         &quoted(row.column_name(hash)),
         b" OPERATOR(pg_catalog.=) $1 LIMIT 1\0",

@@ -153,7 +153,8 @@ pub fn verify(key: Key<'_>, hash: &BcryptHash) -> bool {
     verify_bytes(key.as_bytes(), hash)
 }
 
-fn verify_bytes(text: &[u8], hash: &BcryptHash) -> bool {
+/// As [`verify`], for a text that need not be a key.
+pub(crate) fn verify_bytes(text: &[u8], hash: &BcryptHash) -> bool {
     Password::new(text).digest(hash.cost, hash.salt).ct_eq(&hash.digest).into()
 }
 

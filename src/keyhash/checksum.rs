@@ -39,14 +39,20 @@ pub fn generate(prefix: &[u8]) -> Result<KeyBuf, Error> {
 
 /// Whether `key` ends in 30 base62 characters and their checksum, after a prefix and `_`.
 pub fn checksum_valid(key: &[u8]) -> bool {
-    let Some(prefix_len @ 1..) = key.len().checked_sub(TAIL_LEN) else {
-        return false;
-    };
-    let (body, check) = key[prefix_len + 1..].split_at(BODY_LEN);
-    Key::new(key).is_ok()
-        && key[prefix_len] == b'_'
-        && body.iter().all(u8::is_ascii_alphanumeric)
-        && check == check_digits(body)
+    split(key).is_some_and(|(body, check)| check == check_digits(body))
+}
+
+/// Whether `key` has the layout, but not the checksum. (A key of another make may look alike.)
+pub fn is_mistyped(key: &[u8]) -> bool {
+    split(key).is_some_and(|(body, check)| check != check_digits(body))
+}
+
+/// Body and checksum of a key that has the layout.
+fn split(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let prefix_len = key.len().checked_sub(TAIL_LEN).filter(|len| *len > 0)?;
+    let tail = key[prefix_len..].strip_prefix(b"_")?;
+    (Key::new(key).is_ok() && tail.iter().all(u8::is_ascii_alphanumeric))
+        .then(|| tail.split_at(BODY_LEN))
 }
 
 /// The CRC-32 (ISO 3309, as zlib's) of `body` in six base62 digits, most significant first.

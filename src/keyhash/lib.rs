@@ -10,6 +10,7 @@ mod bulk;
 mod cache;
 mod checksum;
 mod error;
+pub mod explain;
 mod key;
 mod policy;
 mod sha256;

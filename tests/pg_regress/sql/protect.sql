@@ -49,7 +49,7 @@ SELECT protect_api_keys('clients');
 SELECT * FROM api_key_status;
 SELECT id, verify_api_key('key-' || id, api_key_hash) FROM clients ORDER BY id;
 DROP TABLE probe.hashes;
--- an UPDATE that hashes a new key with SHA-256 leaves no tag of the old one
+-- SHA-256 needs no tag: what bcrypt left in the tag column is the old key's
 UPDATE clients SET api_key = 'key-5b' WHERE id = 5;
 SELECT api_key, api_key_hash = hash_api_key('key-5b'), api_key_tag FROM clients WHERE id = 5;
 -- other columns need a decision first

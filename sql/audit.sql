@@ -1,0 +1,273 @@
+-- pg_api_key: where plaintext may still be
+
+-- what concerns the whole server or database
+
+CREATE FUNCTION @extschema@.api_key_audit_settings()
+    RETURNS TABLE (severity text, finding text, object text, detail text, remedy text)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    statements_table text;
+    suspects bigint;
+    -- Statements are logged, with their literals, and by default with bound parameters too.
+    logs_some constant boolean :=
+        current_setting('log_statement') IN ('mod', 'all')
+        OR current_setting('log_min_duration_statement') <> '-1'
+        OR current_setting('log_min_duration_sample') <> '-1'
+        OR current_setting('log_transaction_sample_rate') <> '0';
+BEGIN
+    RETURN QUERY
+    SELECT 'risk', 'statement log', s.name, format('%s = %s: literals in statements are logged', s.name, s.setting),
+           format('ALTER SYSTEM SET %s = %L;', s.name, s.off)
+      FROM (VALUES ('log_statement', current_setting('log_statement'), 'none', current_setting('log_statement') IN ('mod', 'all')),
+                   ('log_min_duration_statement', current_setting('log_min_duration_statement'), '-1', current_setting('log_min_duration_statement') <> '-1'),
+                   ('log_min_duration_sample', current_setting('log_min_duration_sample'), '-1', current_setting('log_min_duration_sample') <> '-1'),
+                   ('log_transaction_sample_rate', current_setting('log_transaction_sample_rate'), '0', current_setting('log_transaction_sample_rate') <> '0')
+           ) AS s (name, setting, off, is_on)
+     WHERE s.is_on;
+    IF logs_some AND current_setting('log_parameter_max_length') <> '0' THEN
+        RETURN QUERY SELECT 'risk', 'parameter log', 'log_parameter_max_length',
+            'bound parameters are logged with their statements', 'ALTER SYSTEM SET log_parameter_max_length = 0;';
+    END IF;
+    IF current_setting('log_parameter_max_length_on_error') <> '0' THEN
+        RETURN QUERY SELECT 'risk', 'parameter log', 'log_parameter_max_length_on_error',
+            'bound parameters are logged with errors', 'ALTER SYSTEM SET log_parameter_max_length_on_error = 0;';
+    END IF;
+    IF current_setting('log_min_error_statement') NOT IN ('panic', 'fatal', 'log') THEN
+        RETURN QUERY SELECT 'note', 'statement log', 'log_min_error_statement',
+            'a statement that fails is logged with its literals; bound parameters are not',
+            'bind keys as parameters';
+    END IF;
+    IF coalesce(current_setting('auto_explain.log_min_duration', true), '-1') <> '-1' THEN
+        RETURN QUERY SELECT 'risk', 'auto_explain', 'auto_explain.log_min_duration',
+            'plans are logged with the literals and parameters of their statements',
+            'ALTER SYSTEM SET auto_explain.log_min_duration = -1;';
+    END IF;
+    IF coalesce(current_setting('pgaudit.log_parameter', true), 'off') = 'on' THEN
+        RETURN QUERY SELECT 'risk', 'pgaudit', 'pgaudit.log_parameter',
+            'bound parameters are logged', 'ALTER SYSTEM SET pgaudit.log_parameter = off;';
+    END IF;
+    SELECT format('%I.pg_stat_statements', n.nspname) INTO statements_table
+      FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
+     WHERE e.extname = 'pg_stat_statements';
+    IF statements_table IS NOT NULL THEN
+        BEGIN
+            -- Constants of utility statements are kept: a quoted word as long and as mixed as a key.
+            EXECUTE format($sql$SELECT count(*) FROM %s AS s
+                             WHERE s.query ~ '''[A-Za-z0-9_.+/=-]{20,1024}''' AND s.query ~ '''[^'']*[0-9][^'']*'''$sql$,
+                           statements_table) INTO suspects;
+            IF suspects > 0 THEN
+                RETURN QUERY SELECT 'risk', 'pg_stat_statements', statements_table,
+                    format('statements whose text holds a word that may be a key: %s', suspects),
+                    format('SELECT %sreset();', replace(statements_table, 'pg_stat_statements', 'pg_stat_statements_'));
+            END IF;
+        EXCEPTION WHEN object_not_in_prerequisite_state OR insufficient_privilege THEN
+            RETURN QUERY SELECT 'note', 'pg_stat_statements', statements_table, 'can''t be read here', NULL::text;
+        END;
+    END IF;
+    RETURN QUERY SELECT 'note', 'WAL and backups', 'server',
+        'WAL of before the migration, its archives, and base backups hold keys and are out of reach from SQL',
+        'SELECT pg_switch_wal(); CHECKPOINT; then let archives and backups expire';
+END
+$$;
+COMMENT ON FUNCTION @extschema@.api_key_audit_settings() IS
+    'settings of the server by which keys reach logs and statistics; part of audit_api_keys';
+
+-- what concerns one protected table
+
+CREATE FUNCTION @extschema@.api_key_audit_table(p record)
+    RETURNS TABLE (severity text, finding text, object text, detail text, remedy text)
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    target constant regclass := p.protected_table;
+    key_number constant smallint := (SELECT a.attnum FROM pg_attribute AS a
+        WHERE a.attrelid = target AND a.attname = p.key_column);
+    is_owner constant boolean := (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class AS c WHERE c.oid = target);
+    item record;
+    counted bigint;
+    shown constant integer := 100;
+BEGIN
+    IF NOT p.in_force THEN
+        RETURN QUERY SELECT 'leak', 'triggers', target::text, 'a trigger is missing, disabled or not ENABLE ALWAYS',
+            format('SELECT %s(%L, %L, %L, %L%s);', '@extschema@.protect_api_keys', target, p.key_column, p.hash_column, p.algorithm,
+                   CASE WHEN p.cost IS NULL THEN '' ELSE format(', %s, %s', p.cost, p.tag_bits) END);
+    END IF;
+
+    -- plaintext that is simply there
+    IF has_column_privilege(target, p.key_column, 'SELECT') THEN
+        EXECUTE format('SELECT count(%I) FROM %s', p.key_column, target) INTO counted;
+        IF counted > 0 THEN
+            RETURN QUERY SELECT 'leak', 'plaintext', format('%s.%I', target, p.key_column),
+                format('keys in plaintext: %s', counted),
+                format('CALL %s(%L);', '@extschema@.migrate_api_keys', target);
+            RETURN QUERY
+            SELECT 'leak', 'quarantine', format('%s %s', q.part, q.row_id), 'can''t be hashed: ' || q.reason,
+                   'issue a new key to its owner'
+              FROM @extschema@.api_key_quarantine(target) AS q LIMIT shown;
+        END IF;
+    END IF;
+    IF has_column_privilege(target, p.hash_column, 'SELECT') THEN
+        EXECUTE format('SELECT count(*) FROM %s WHERE NOT @extschema@.is_api_key_hash(%I::text)', target, p.hash_column)
+           INTO counted;
+        IF counted > 0 THEN
+            RETURN QUERY SELECT 'leak', 'hash column', format('%s.%I', target, p.hash_column),
+                format('values that are not hashes, perhaps keys: %s', counted),
+                format('UPDATE %1$s SET %2$I = %3$I WHERE NOT @extschema@.is_api_key_hash(%3$I);', target, p.key_column, p.hash_column);
+        END IF;
+    END IF;
+
+    -- bytes of rows that are gone
+    IF is_owner THEN
+        FOR item IN
+            SELECT s.*, w.* FROM @extschema@.api_key_storage(target, p.key_column) AS s
+                   CROSS JOIN LATERAL @extschema@.api_key_scrub_pages(s.relation, s.key_number, false) AS w
+             WHERE s.can_be_scrubbed
+        LOOP
+            IF item.kind = 'table' AND item.residues > 0 THEN
+                RETURN QUERY SELECT 'leak', 'dead rows', item.relation::text,
+                    format('dead rows that hold keys: %s', item.residues),
+                    format('VACUUM (INDEX_CLEANUP ON) %s;', item.relation);
+                RETURN QUERY SELECT 'risk', 'open snapshot', item.relation::text, h.holder || ' may keep dead rows', h.remedy
+                  FROM @extschema@.api_key_xmin_holders() AS h;
+            ELSIF item.kind = 'index' AND item.residues > 0 THEN
+                RETURN QUERY SELECT 'leak', 'index', item.relation::text,
+                    format('entries that hold keys: %s', item.residues),
+                    format('DROP INDEX %1$s; or REINDEX INDEX CONCURRENTLY %1$s;', item.relation);
+            END IF;
+            -- Whose bytes they are can't be told, and any later UPDATE leaves some.
+            IF item.dirty > 0 THEN
+                RETURN QUERY SELECT 'risk', 'dead bytes', item.relation::text,
+                    format('pages with bytes of dead rows: %s of %s', item.dirty, item.pages),
+                    format('SELECT * FROM %s(%L);', '@extschema@.scrub_api_keys', target);
+            END IF;
+        END LOOP;
+    ELSE
+        RETURN QUERY SELECT 'note', 'dead rows', target::text, 'only the owner of the table may look at its pages', NULL::text;
+    END IF;
+    RETURN QUERY
+    SELECT CASE WHEN s.can_be_scrubbed THEN 'note' ELSE 'risk' END, 'index', s.relation::text,
+           'an index on the key column serves nobody once all keys are hashed', format('DROP INDEX %s;', s.relation)
+      FROM @extschema@.api_key_storage(target, p.key_column) AS s WHERE s.kind = 'index' AND s.key_number > 0;
+
+    -- samples that ANALYZE has taken
+    RETURN QUERY
+    SELECT 'leak', 'statistics', format('%s.%I', c.oid::regclass, p.key_column),
+           'ANALYZE has kept values of the column, for all who may SELECT it',
+           format('ANALYZE %1$s; ALTER TABLE %1$s ALTER COLUMN %2$I SET STATISTICS 0;', c.oid::regclass, p.key_column)
+      FROM pg_stats AS s
+           JOIN pg_namespace AS n ON n.nspname = s.schemaname
+           JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = s.tablename
+     WHERE c.oid IN (SELECT relid FROM pg_partition_tree(target) UNION SELECT target)
+       AND s.attname = p.key_column AND (s.most_common_vals IS NOT NULL OR s.histogram_bounds IS NOT NULL);
+    RETURN QUERY
+    SELECT 'note', 'statistics', format('%s.%I', target, p.key_column), 'ANALYZE samples the column',
+           format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0;', target, p.key_column)
+      FROM pg_attribute AS a
+     WHERE a.attrelid = target AND a.attnum = key_number AND coalesce(a.attstattarget, -1) <> 0;
+    RETURN QUERY
+    SELECT 'leak', 'extended statistics', format('%I.%I', n.nspname, x.stxname),
+           'a statistics object on the key column may hold values of it', format('DROP STATISTICS %I.%I;', n.nspname, x.stxname)
+      FROM pg_statistic_ext AS x JOIN pg_namespace AS n ON n.oid = x.stxnamespace
+     WHERE x.stxrelid = target
+       AND EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_statistic_ext'::regclass AND d.objid = x.oid
+                      AND d.refobjid = target AND d.refobjsubid = key_number);
+
+    -- ways around the triggers, and others who see what they see
+    RETURN QUERY
+    SELECT 'leak', 'inheritance', i.inhrelid::regclass::text, 'inherits the column, and is not protected',
+           format('SELECT %s(%L);', '@extschema@.protect_api_keys', i.inhrelid::regclass)
+      FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid
+     WHERE i.inhparent = target AND NOT c.relispartition
+       AND NOT EXISTS (SELECT FROM @extschema@.api_key_protection(i.inhrelid));
+    RETURN QUERY
+    SELECT 'leak', 'default', format('%s.%I', target, p.key_column), 'a default makes keys that nobody sees',
+           format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT;', target, p.key_column)
+      FROM pg_attrdef AS d WHERE d.adrelid = target AND d.adnum = key_number;
+    RETURN QUERY
+    SELECT CASE WHEN outside THEN 'risk' ELSE 'note' END, 'trigger', format('%I on %s', t.tgname, target),
+           CASE WHEN outside THEN 'runs outside of the protecting triggers, where keys can be seen or put back'
+                WHEN t.tgtype & 2 = 2 THEN 'runs between the protecting triggers; it sees no new key'
+                ELSE 'sees the old key of a row whose plaintext goes away' END,
+           CASE WHEN outside THEN format('ALTER TRIGGER %I ON %s RENAME TO ...;', t.tgname, target) END
+      FROM pg_trigger AS t
+           CROSS JOIN LATERAL (SELECT t.tgtype & 2 = 2 AND (t.tgname < '!pg_api_key_first' COLLATE "C"
+                                                            OR t.tgname > '~pg_api_key_last' COLLATE "C")) AS o (outside)
+     WHERE t.tgrelid = target AND NOT t.tgisinternal AND t.tgtype & 20 <> 0
+       AND t.tgfoid <> '@extschema@.hash_api_key_trigger()'::regprocedure;
+    RETURN QUERY
+    SELECT 'risk', 'rule', format('%I on %s', r.rulename, target), 'a rule may write keys elsewhere', format('DROP RULE %I ON %s;', r.rulename, target)
+      FROM pg_rewrite AS r WHERE r.ev_class = target AND r.ev_type <> '1';
+    RETURN QUERY
+    SELECT DISTINCT 'note', 'publication', quote_ident(u.pubname), 'sends rows of the table to subscribers, which must be protected too', NULL::text
+      FROM pg_publication AS u CROSS JOIN LATERAL pg_get_publication_tables(u.pubname) AS t
+     WHERE t.relid IN (SELECT relid FROM pg_partition_tree(target) UNION SELECT target);
+    RETURN QUERY
+    SELECT 'risk', 'replica identity', target::text, 'old rows, with keys that were in plaintext, go into the replication stream',
+           format('ALTER TABLE %s REPLICA IDENTITY DEFAULT;', target)
+      FROM pg_class AS c
+     WHERE c.oid = target
+       AND (c.relreplident = 'f'
+            OR EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = target AND i.indisreplident AND key_number = ANY (i.indkey)));
+
+    -- who may read hashes, or put their own in place
+    FOR item IN
+        SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END AS role_name,
+               bool_or(g.privilege_type = 'SELECT') AS reads,
+               bool_or(g.privilege_type IN ('INSERT', 'UPDATE')) AS writes
+          FROM (SELECT (aclexplode(c.relacl)).*, c.relowner FROM pg_class AS c WHERE c.oid = target
+                 UNION ALL
+                SELECT (aclexplode(a.attacl)).*, c.relowner
+                  FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+                 WHERE a.attrelid = target AND a.attname = p.hash_column) AS g
+         WHERE g.grantee <> g.relowner
+         GROUP BY g.grantee
+        HAVING bool_or(g.privilege_type IN ('SELECT', 'INSERT', 'UPDATE'))
+    LOOP
+        RETURN QUERY SELECT CASE WHEN item.role_name = 'PUBLIC' OR item.writes THEN 'risk' ELSE 'note' END,
+            'privileges', format('%s.%I', target, p.hash_column),
+            format('role %s may %s', item.role_name,
+                   concat_ws(' and ', CASE WHEN item.reads THEN 'read hashes' END,
+                             CASE WHEN item.writes THEN 'write hashes, and so make a key valid' END)),
+            format('REVOKE ALL (%I) ON %s FROM %s; and grant the other columns one by one', p.hash_column, target, item.role_name);
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.api_key_audit_table(record) IS
+    'where plaintext of one protected table may still be; part of audit_api_keys';
+
+-- all of it
+
+CREATE FUNCTION @extschema@.audit_api_keys(target regclass DEFAULT NULL)
+    RETURNS TABLE (severity text, finding text, object text, detail text, remedy text)
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    protection record;
+BEGIN
+    IF target IS NOT NULL AND NOT EXISTS (SELECT FROM @extschema@.api_key_protection(target)) THEN
+        RETURN QUERY SELECT 'leak', 'protection', target::text, 'the table is not protected',
+            format('SELECT %s(%L);', '@extschema@.protect_api_keys', target);
+    END IF;
+    RETURN QUERY
+    SELECT a.* FROM @extschema@.api_key_protection(target) AS p
+           CROSS JOIN LATERAL @extschema@.api_key_audit_table(p) AS a;
+    -- A column of the same name elsewhere: a copy, a detached partition, a staging table.
+    RETURN QUERY
+    SELECT DISTINCT 'risk', 'look-alike', format('%s.%I', c.oid::regclass, a.attname),
+           'a column of the same name in a table that is not protected',
+           format('SELECT %s(%L, %L);', '@extschema@.protect_api_keys', c.oid::regclass, a.attname)
+      FROM @extschema@.api_key_protection(target) AS p
+           JOIN pg_attribute AS a ON a.attname = p.key_column AND NOT a.attisdropped
+           JOIN pg_class AS c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'm', 'f') AND NOT c.relispartition
+           JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+     WHERE NOT EXISTS (SELECT FROM @extschema@.api_key_protection(c.oid))
+       AND NOT EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhrelid = c.oid AND i.inhparent = p.protected_table);
+    RETURN QUERY SELECT * FROM @extschema@.api_key_audit_settings();
+END
+$$;
+COMMENT ON FUNCTION @extschema@.audit_api_keys(regclass) IS
+    'every place that may still hold API keys in plaintext, by severity (leak, risk, note), with the statement that closes it';
