@@ -89,7 +89,7 @@ BEGIN
         ELSIF first_error IS NULL THEN
             first_error := finding;
         ELSE
-            more_errors := concat_ws('; ', more_errors, finding.finding || ' (' || finding.hint || ')');
+            more_errors := concat_ws('; ', more_errors, finding.finding || ' (' || rtrim(finding.hint, ';.') || ')');
         END IF;
     END LOOP;
     IF first_error IS NOT NULL THEN
@@ -190,7 +190,7 @@ BEGIN
     EXECUTE format('SELECT count(%I) FROM %s', key_column, target) INTO plaintext;
     IF plaintext > 0 THEN
         RAISE NOTICE 'keys of table % that are still in plaintext: %', target, plaintext
-            USING HINT = format('UPDATE %1$s SET %2$I = %2$I WHERE %2$I IS NOT NULL;', target, key_column);
+            USING HINT = format('CALL %s(%L);', '@extschema@.migrate_api_keys', target);
     END IF;
 END
 $$;

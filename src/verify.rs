@@ -21,8 +21,10 @@ pub fn verify(key: Key<'_>, stored: &StoredHash) -> bool {
 }
 
 fn try_verify(key: Key<'_>, stored: &StoredHash) -> Result<bool, Error> {
-    let StoredHash::Bcrypt(hash) = stored else {
-        return stored.verify(key, max_bcrypt_cost());
+    let hash = match stored {
+        // The limit holds for what is remembered too.
+        StoredHash::Bcrypt(hash) if hash.cost <= max_bcrypt_cost() => hash,
+        _ => return stored.verify(key, max_bcrypt_cost()),
     };
     let known = PAIRS.with_borrow_mut(|pairs| {
         pairs.resize(verify_cache_size());
