@@ -100,7 +100,7 @@ fn names_in_latin1_work() {
     session.run(r#"CREATE TABLE "à part" (id integer)"#);
     let error = session.query(r#"SELECT find_by_api_key(NULL::"à part", 'x')"#, &[]).unwrap_err();
     let said = describe(&error);
-    assert!(said.contains(r#"relation public."? part" is not protected"#), "{said}");
+    assert!(said.contains(r#"relation "? part" is not protected"#), "{said}");
 
     // The detection of a lost upsert asks the table itself, by its names.
     let error = session
