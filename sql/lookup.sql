@@ -58,8 +58,7 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
     ), matching AS (
         -- $1 is the SHA-256 of the key, $2 its tag where there are tags, and the last the key itself.
         SELECT *, format('t.%s %s', hash, replace(hash_equals, ') $::', ') $1::'))
-                  || CASE WHEN tag IS NULL THEN ''
-                          ELSE format(' OR t.%s OPERATOR(pg_catalog.=) $2', tag) END AS by_hash,
+                  || coalesce(' OR t.' || tag || ' OPERATOR(pg_catalog.=) $2', '') AS by_hash,
                   format('t.%s %s', key, replace(key_equals, ') $::',
                          CASE WHEN tag IS NULL THEN ') $2::' ELSE ') $3::' END)) AS by_key
           FROM found WHERE hash_equals IS NOT NULL)
