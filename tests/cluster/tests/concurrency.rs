@@ -10,16 +10,21 @@ const MIGRATE: &str = "UPDATE clients SET api_key = api_key WHERE api_key IS NOT
 const MIGRATE_A_BATCH: &str = "UPDATE clients SET api_key = api_key
      WHERE id IN (SELECT id FROM clients WHERE api_key IS NOT NULL ORDER BY id LIMIT 1000)";
 
+const CALL: &str = "CALL migrate_api_keys('clients', batch_size => 100)";
+
 const ROWS: i64 = 1000;
 
-fn cluster() -> Cluster {
-    let cluster = Cluster::new();
-    cluster.extended_session("postgres").run(&format!(
-        "CREATE TABLE clients (id integer PRIMARY KEY, api_key text UNIQUE);
+/// A session of a cluster whose table is as it was before any migration.
+fn fresh_session(cluster: &Cluster) -> Session {
+    let mut session = cluster.session("postgres");
+    session.run(&format!(
+        "CREATE EXTENSION IF NOT EXISTS pg_api_key;
+         DROP TABLE IF EXISTS clients;
+         CREATE TABLE clients (id integer PRIMARY KEY, api_key text UNIQUE);
          INSERT INTO clients SELECT i, 'key-of-' || i FROM generate_series(1, {ROWS}) AS i;
          SELECT protect_api_keys('clients')"
     ));
-    cluster
+    session
 }
 
 /// Runs a statement in a session of its own; returns once it waits for another's lock.
@@ -54,12 +59,15 @@ fn hashed(session: &mut Session) -> i64 {
 
 #[test]
 fn two_plain_migrations_at_once_lose_nothing() {
-    for (first, second) in
-        [(MIGRATE, MIGRATE), (MIGRATE_A_BATCH, MIGRATE_A_BATCH), (MIGRATE, MIGRATE_A_BATCH)]
-    {
+    let cluster = Cluster::new();
+    for (first, second) in [
+        (MIGRATE, MIGRATE),
+        (MIGRATE_A_BATCH, MIGRATE_A_BATCH),
+        (MIGRATE, MIGRATE_A_BATCH),
+        (MIGRATE, CALL),
+    ] {
         for ending in ["COMMIT", "ROLLBACK"] {
-            let cluster = cluster();
-            let mut session = cluster.session("postgres");
+            let mut session = fresh_session(&cluster);
             session.run("BEGIN");
             session.run(first);
             let other = start_waiting(&cluster, second);
@@ -72,8 +80,8 @@ fn two_plain_migrations_at_once_lose_nothing() {
 
 #[test]
 fn control_two_careless_migrations_destroy_keys() {
-    let cluster = cluster();
-    let mut session = cluster.session("postgres");
+    let cluster = Cluster::new();
+    let mut session = fresh_session(&cluster);
     session.run("SELECT unprotect_api_keys('clients')");
     let careless = "UPDATE clients SET api_key_hash = hash_api_key(api_key), api_key = NULL
                      WHERE id IN (SELECT id FROM clients WHERE api_key IS NOT NULL ORDER BY id)";
@@ -87,32 +95,64 @@ fn control_two_careless_migrations_destroy_keys() {
 
 #[test]
 fn a_rotation_during_the_migration_wins() {
+    let cluster = Cluster::new();
     let rotate = "UPDATE clients SET api_key = 'new-key' WHERE id = 7";
-    for migrate in [MIGRATE, MIGRATE_A_BATCH] {
-        for (first, second) in [(migrate, rotate), (rotate, migrate)] {
-            let cluster = cluster();
-            let mut session = cluster.session("postgres");
-            session.run("BEGIN");
-            session.run(first);
-            let other = start_waiting(&cluster, second);
-            session.run("COMMIT");
-            other.join().unwrap().unwrap();
-            assert!(known(&mut session, 7, "new-key"), "{first}; {second}");
-            assert_eq!(hashed(&mut session), ROWS - 1, "{first}; {second}");
-        }
+    for (first, second) in [
+        (MIGRATE, rotate),
+        (MIGRATE_A_BATCH, rotate),
+        (rotate, MIGRATE),
+        (rotate, MIGRATE_A_BATCH),
+        (rotate, CALL),
+    ] {
+        let mut session = fresh_session(&cluster);
+        session.run("BEGIN");
+        session.run(first);
+        let other = start_waiting(&cluster, second);
+        session.run("COMMIT");
+        other.join().unwrap().unwrap();
+        assert!(known(&mut session, 7, "new-key"), "{first}; {second}");
+        assert_eq!(hashed(&mut session), ROWS - 1, "{first}; {second}");
     }
+}
+
+/// Here keys are read and hashed first, and rows changed later.
+#[test]
+fn a_rotation_during_a_bcrypt_migration_wins() {
+    let cluster = Cluster::new();
+    let mut session = fresh_session(&cluster);
+    session.run(
+        "DELETE FROM clients WHERE id > 40;
+         SELECT protect_api_keys('clients', algorithm => 'bcrypt', cost => 4)",
+    );
+    session.run(
+        "BEGIN;
+         UPDATE clients SET api_key = 'new-key' WHERE id = 7;
+         UPDATE clients SET api_key_hash = NULL, api_key = NULL WHERE id = 8;
+         DELETE FROM clients WHERE id = 9",
+    );
+    let migration = start_waiting(&cluster, CALL);
+    session.run("COMMIT");
+    migration.join().unwrap().unwrap();
+    let all: String = session.value(
+        "SELECT concat_ws(' ', count(*) FILTER (WHERE verify_api_key('key-of-' || id, api_key_hash)), count(api_key),
+                          bool_or(verify_api_key('new-key', api_key_hash)), count(api_key_hash),
+                          count(*) FILTER (WHERE api_key_tag = api_key_tag('key-of-' || id)))
+           FROM clients",
+        &[],
+    );
+    assert_eq!(all, "37 0 t 38 37");
 }
 
 /// Such as revoking a key, or an application that hashes by itself.
 #[test]
 fn other_changes_during_the_migration_win() {
+    let cluster = Cluster::new();
     for change in [
         "UPDATE clients SET api_key = NULL, api_key_hash = NULL WHERE id = 7",
         "UPDATE clients SET api_key = NULL, api_key_hash = hash_api_key('by-application') WHERE id = 7",
         "DELETE FROM clients WHERE id = 7",
     ] {
-        let cluster = cluster();
-        let mut session = cluster.session("postgres");
+        let mut session = fresh_session(&cluster);
         session.run("BEGIN");
         session.run(change);
         let migration = start_waiting(&cluster, MIGRATE);
@@ -124,8 +164,8 @@ fn other_changes_during_the_migration_win() {
 
 #[test]
 fn a_repeatable_read_migration_fails_instead_of_losing_keys() {
-    let cluster = cluster();
-    let mut session = cluster.session("postgres");
+    let cluster = Cluster::new();
+    let mut session = fresh_session(&cluster);
     session.run("BEGIN; UPDATE clients SET api_key = 'new-key' WHERE id = 7");
     cluster
         .session("postgres")
@@ -139,17 +179,26 @@ fn a_repeatable_read_migration_fails_instead_of_losing_keys() {
     assert_eq!(hashed(&mut session), ROWS - 1);
 }
 
-/// Two migrators by batches and two rotators, with nothing to order them.
+fn is_deadlock(error: postgres::Error) -> bool {
+    assert_eq!(error.code(), Some(&postgres::error::SqlState::T_R_DEADLOCK_DETECTED), "{error}");
+    true
+}
+
+/// Two migrations and two rotations, with nothing to order them.
 #[test]
 fn a_crowd_of_sessions_loses_nothing() {
-    let cluster = cluster();
+    let cluster = Cluster::new();
+    let mut session = fresh_session(&cluster);
     thread::scope(|scope| {
         for worker in 0..4 {
             let mut session = cluster.session("postgres");
             scope.spawn(move || {
-                if worker < 2 {
+                if worker == 0 {
+                    session.execute(CALL, &[]).unwrap();
+                } else if worker == 1 {
                     let batch = MIGRATE_A_BATCH.replace("1000", "37");
-                    while session.execute(&batch, &[]).unwrap() > 0 {}
+                    // It may lose a deadlock against CALL, and then asks again.
+                    while session.execute(&batch, &[]).map_or_else(is_deadlock, |rows| rows > 0) {}
                 } else {
                     let update =
                         session.prepare("UPDATE clients SET api_key = $2 WHERE id = $1").unwrap();
@@ -160,7 +209,6 @@ fn a_crowd_of_sessions_loses_nothing() {
             });
         }
     });
-    let mut session = cluster.session("postgres");
     let wrong: i64 = session.value(
         "SELECT count(*) FROM clients
           WHERE api_key IS NOT NULL

@@ -91,6 +91,17 @@ fn names_in_latin1_work() {
     );
     assert_eq!(status, r#""schéma"."clés" clé haché 1 2 clé_tag t"#);
 
+    let found: String = session.value(
+        r#"SELECT string_agg(id::text, ' ') FROM unnest(ARRAY['key-of-a', 'not a key', 'key-of-c', 'x']) AS key,
+                  LATERAL find_by_api_key(NULL::"schéma"."clés", key)"#,
+        &[],
+    );
+    assert_eq!(found, "1 2 3");
+    session.run(r#"CREATE TABLE "à part" (id integer)"#);
+    let error = session.query(r#"SELECT find_by_api_key(NULL::"à part", 'x')"#, &[]).unwrap_err();
+    let said = describe(&error);
+    assert!(said.contains(r#"relation "? part" is not protected"#), "{said}");
+
     // The detection of a lost upsert asks the table itself, by its names.
     let error = session
         .batch_execute(

@@ -152,6 +152,19 @@ fn a_hot_standby_answers_look_ups_and_holds_no_plaintext() {
     let sql = "SELECT count(*) FROM users WHERE api_key_tag = api_key_tag($1) AND verify_api_key($1, api_key_hash)";
     assert_eq!(session.value::<i64>(sql, &[&format!("{MARKER}bcrypt")]), 1);
     assert_eq!(session.value::<i64>(sql, &[&format!("{MARKER}unknown")]), 0);
+    for (table, key, rows) in [
+        ("clients", "before-backup", 1),
+        ("users", "bcrypt", 1),
+        ("clients", "bcrypt", 0),
+        ("users", "unknown", 0),
+    ] {
+        let sql = format!("SELECT count(*) FROM find_by_api_key(NULL::{table}, $1)");
+        assert_eq!(
+            session.value::<i64>(&sql, &[&format!("{MARKER}{key}")]),
+            rows,
+            "{key} in {table}"
+        );
+    }
     let generated: bool = session.value("SELECT api_key_checksum_valid(generate_api_key())", &[]);
     assert!(generated);
     let status: String =
