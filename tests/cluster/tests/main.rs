@@ -7,6 +7,7 @@
 mod concurrency;
 mod dump_restore;
 mod encodings;
+mod erasure;
 mod interchange;
 mod locks;
 mod log;
