@@ -1,5 +1,8 @@
 -- pg_api_key: bringing a live table from plaintext to hashes
 
+-- The cost by which verify_api_key is known makes the planner reach for JIT, which takes longer
+-- than what it is meant to speed up: hence jit = off.
+
 -- what is to be done
 
 CREATE FUNCTION @extschema@.api_key_pending(
@@ -9,9 +12,9 @@ CREATE FUNCTION @extschema@.api_key_pending(
     SET search_path = pg_catalog, pg_temp
     AS $$
     -- A hash of another key beside the plaintext may be in use: such a row is left alone.
-    SELECT format('t.%1$I IS NOT NULL AND @extschema@.api_key_fault(t.%1$I::text, %3$L) IS NULL '
-                  'AND (t.%2$I IS NULL OR NOT @extschema@.is_api_key_hash(t.%2$I::text) '
-                  'OR @extschema@.verify_api_key(t.%1$I::text, t.%2$I::text))',
+    SELECT format('t.%1$I IS NOT NULL AND @extschema@.api_key_fault(t.%1$I::pg_catalog.text, %3$L) IS NULL '
+                  'AND (t.%2$I IS NULL OR NOT @extschema@.is_api_key_hash(t.%2$I::pg_catalog.text) '
+                  'OR @extschema@.verify_api_key(t.%1$I::pg_catalog.text, t.%2$I::pg_catalog.text))',
                   key_column, hash_column, algorithm)
     $$;
 COMMENT ON FUNCTION @extschema@.api_key_pending(name, name, text) IS
@@ -25,12 +28,12 @@ CREATE FUNCTION @extschema@.api_key_quarantine(
     RETURNS TABLE (part regclass, row_id tid, reason text)
     LANGUAGE plpgsql STABLE STRICT
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
 DECLARE
     protection record;
-    has_hash boolean;
-    other_hash text := 'false';
-    taken text := 'false';
+    stored text := 'NULL::text';
+    each_hash_once boolean;
 BEGIN
     SELECT * INTO protection FROM @extschema@.api_key_protection(target);
     IF FOUND THEN
@@ -38,33 +41,41 @@ BEGIN
         hash_column := protection.hash_column;
         algorithm := protection.algorithm;
     END IF;
-    has_hash := EXISTS (SELECT FROM pg_attribute AS a
-                         WHERE a.attrelid = target AND a.attname = hash_column AND NOT a.attisdropped);
-    IF has_hash THEN
-        other_hash := format('@extschema@.is_api_key_hash(%2$I::text) AND NOT @extschema@.verify_api_key(%1$I::text, %2$I::text)',
-                             key_column, hash_column);
-        taken := format('EXISTS (SELECT FROM %3$s AS other WHERE other.%2$I = @extschema@.hash_api_key(one.%1$I::text) AND other.ctid <> one.ctid)',
-                        key_column, hash_column, target);
+    IF EXISTS (SELECT FROM pg_attribute AS a
+                WHERE a.attrelid = target AND a.attname = hash_column AND NOT a.attisdropped) THEN
+        stored := format('one.%I', hash_column);
     END IF;
-    -- Where a unique index takes each hash once, the first row of equal keys gets it.
-    IF algorithm <> 'sha256' OR has_hash AND @extschema@.api_key_index(target, hash_column, true) IS NULL THEN
-        taken := 'false';
-    ELSE
-        taken := format('%2$s OR EXISTS (SELECT FROM %3$s AS other WHERE other.%1$I = one.%1$I AND other.ctid < one.ctid)',
-                        key_column, taken, target);
-    END IF;
+    -- Salted hashes do not repeat, and a partitioned table takes equal ones: protect_api_keys
+    -- makes its index unique for a plain table only.
+    each_hash_once := algorithm = 'sha256'
+        AND (protection.key_column IS NULL AND (SELECT relkind = 'r' FROM pg_class WHERE oid = target)
+             OR @extschema@.api_key_index(target, hash_column, true) IS NOT NULL);
+    -- Only digests are sorted and compared: a sort may write to a temporary file. Of rows with
+    -- equal keys the one that has the hash already keeps it, else the first gets it.
     RETURN QUERY EXECUTE format(
-        'SELECT tableoid::regclass, row_id, coalesce(fault,
-                CASE WHEN other_hash THEN ''another key''''s hash beside it'' END, ''duplicate'')
-           FROM (SELECT one.tableoid, one.ctid AS row_id, fault,
-                        fault IS NULL AND %3$s AS other_hash,
-                        CASE WHEN fault IS NULL THEN %4$s END AS taken
-                   FROM %5$s AS one,
-                        LATERAL (SELECT @extschema@.api_key_fault(one.%1$I::text, %2$L)) AS f (fault)
-                  WHERE one.%1$I IS NOT NULL OFFSET 0) AS t
-          WHERE fault IS NOT NULL OR other_hash OR taken
+        'WITH plain AS MATERIALIZED (
+             SELECT part, ctid AS row_id, reason, digest, has_it,
+                    row_number() OVER (PARTITION BY digest ORDER BY has_it DESC, part, ctid) AS nth
+               FROM (SELECT one.tableoid::regclass AS part, one.ctid, r.reason,
+                            h.digest COLLATE "default" AS digest,
+                            r.reason IS NULL AND @extschema@.is_api_key_hash(%3$s::text) IS TRUE AS has_it
+                       FROM %4$s AS one
+                            CROSS JOIN LATERAL (SELECT coalesce(
+                                @extschema@.api_key_fault(one.%1$I::text, %2$L),
+                                CASE WHEN @extschema@.is_api_key_hash(%3$s::text)
+                                          AND NOT @extschema@.verify_api_key(one.%1$I::text, %3$s::text)
+                                     THEN ''another key''''s hash beside it'' END)) AS r (reason)
+                            CROSS JOIN LATERAL (SELECT CASE WHEN r.reason IS NULL AND %5$L
+                                     THEN @extschema@.hash_api_key(one.%1$I::text) END) AS h (digest)
+                      WHERE one.%1$I IS NOT NULL OFFSET 0) AS t)
+         SELECT part, row_id, reason FROM plain WHERE reason IS NOT NULL
+          UNION ALL
+         SELECT part, row_id, ''duplicate'' FROM plain WHERE digest IS NOT NULL AND nth > 1
+          UNION ALL
+         SELECT part, row_id, ''duplicate'' FROM plain
+          WHERE nth = 1 AND NOT has_it AND EXISTS (SELECT FROM %4$s AS one WHERE %3$s = digest)
           ORDER BY 1, 2',
-        key_column, algorithm, other_hash, taken, target);
+        key_column, algorithm, stored, target, each_hash_once);
 END
 $$;
 COMMENT ON FUNCTION @extschema@.api_key_quarantine(regclass, name, name, text) IS
@@ -119,33 +130,40 @@ COMMENT ON FUNCTION @extschema@.check_api_keys(regclass, name, name, text, integ
 -- doing it
 
 CREATE FUNCTION @extschema@.api_key_migrate_batch(
-    part regclass, first_block bigint, end_block bigint, protection record, threads integer)
+    part regclass, first_block bigint, end_block bigint, protection record, threads integer,
+    users_path text)
     RETURNS bigint
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
 DECLARE
-    first_row constant tid := format('(%s,0)', first_block);
+    first_row tid := format('(%s,0)', first_block);
+    next_row tid;
     end_row constant tid := format('(%s,0)', least(end_block, 4294967295));
     pending constant text := @extschema@.api_key_pending(
         protection.key_column, protection.hash_column, protection.algorithm);
+    in_range constant text := format(
+        't.ctid OPERATOR(pg_catalog.>=) $1 AND t.ctid OPERATOR(pg_catalog.<) $2 AND %s', pending);
     -- Keep a hash that an application made of this very key, if it is good enough.
     kept constant text := format(
-        'CASE WHEN NOT @extschema@.api_key_needs_rehash(t.%I::text, %L, %s) THEN t.%1$I::text END',
+        'CASE WHEN NOT @extschema@.api_key_needs_rehash(t.%I::pg_catalog.text, %L, %s) THEN t.%1$I::pg_catalog.text END',
         protection.hash_column, protection.algorithm, coalesce(protection.cost, 10));
     set_tag constant text := CASE WHEN protection.tag_column IS NULL THEN '' ELSE
-        format(', %I = @extschema@.api_key_tag(t.%I::text, %s)',
+        format(', %I = @extschema@.api_key_tag(t.%I::pg_catalog.text, %s)',
                protection.tag_column, protection.key_column, protection.tag_bits) END;
-    new_hash text := format('@extschema@.hash_api_key(t.%I::text)', protection.key_column);
+    new_hash text := format('@extschema@.hash_api_key(t.%I::pg_catalog.text)', protection.key_column);
     source text := '';
     same_key text := '';
     update_range text;
-    singly tid[];
+    starts tid[] := ARRAY[first_row];
     row_ids tid[];
     digests text[];
     hashes text[];
     moved bigint := 0;
     moved_now bigint;
+    refused boolean;
+    row_by_row boolean := false;
 BEGIN
     IF protection.algorithm = 'bcrypt' THEN
         -- Keys leave the table only as arguments of the functions that hash them: what passes
@@ -153,54 +171,54 @@ BEGIN
         EXECUTE format(
             'SELECT array_agg(row_id), array_agg(digest),
                     @extschema@.hash_api_keys(array_agg(key), ''bcrypt'', %s, %s)
-               FROM (SELECT t.ctid AS row_id, t.%I::text AS key, %s AS digest
-                       FROM ONLY %s AS t
-                      WHERE t.ctid >= $1 AND t.ctid < $2 AND %s) AS batch',
-            protection.cost, threads, protection.key_column, new_hash, part, pending)
+               FROM (SELECT t.ctid AS row_id, t.%I::text AS key, %s AS digest FROM ONLY %s AS t WHERE %s) AS batch',
+            protection.cost, threads, protection.key_column, new_hash, part, in_range)
            INTO row_ids, digests, hashes USING first_row, end_row;
         IF row_ids IS NULL THEN
             RETURN 0;
         END IF;
         source := 'FROM unnest($3, $4, $5) AS batch (row_id, digest, hash)';
-        same_key := format('AND t.ctid = batch.row_id AND CASE WHEN %s THEN %s = batch.digest END',
-                           pending, new_hash);
+        same_key := format('AND t.ctid OPERATOR(pg_catalog.=) batch.row_id
+                            AND CASE WHEN %s THEN %s OPERATOR(pg_catalog.=) batch.digest END', pending, new_hash);
         new_hash := 'batch.hash';
     END IF;
 
     -- Compare and set: after waiting for a writer, PostgreSQL tests the condition again on what
     -- that writer left, and hashes the key that stands there then.
     update_range := format(
-        'UPDATE ONLY %1$s AS t SET %2$I = coalesce(%3$s, %4$s), %5$I = NULL %6$s %7$s
-          WHERE t.ctid >= $1 AND t.ctid < $2 AND %8$s %9$s',
+        'UPDATE ONLY %s AS t SET %I = coalesce(%s, %s), %I = NULL %s %s WHERE %s %s',
         part, protection.hash_column, kept, new_hash, protection.key_column, set_tag, source,
-        pending, same_key);
-    BEGIN
-        EXECUTE update_range USING first_row, end_row, row_ids, digests, hashes;
-        GET DIAGNOSTICS moved = ROW_COUNT;
-        RETURN moved;
-    EXCEPTION
-        WHEN unique_violation THEN
-            NULL; -- row by row, below
-        WHEN deadlock_detected OR lock_not_available OR serialization_failure THEN
-            RETURN 0; -- the next pass finds them
-    END;
-    EXECUTE format('SELECT array_agg(t.ctid ORDER BY t.ctid) FROM ONLY %s AS t WHERE t.ctid >= $1 AND t.ctid < $2 AND %s',
-                   part, pending)
-       INTO singly USING first_row, end_row;
-    FOR i IN 1 .. coalesce(cardinality(singly), 0) LOOP
-        BEGIN
-            EXECUTE update_range USING singly[i], coalesce(singly[i + 1], end_row), row_ids, digests, hashes;
-            GET DIAGNOSTICS moved_now = ROW_COUNT;
-            moved := moved + moved_now;
-        EXCEPTION
-            WHEN unique_violation OR deadlock_detected OR lock_not_available OR serialization_failure THEN
-                NULL; -- a duplicate stays as it is, a locked row until the next pass
-        END;
+        in_range, same_key);
+    -- First the whole range; if a row is refused, row by row.
+    LOOP
+        refused := false;
+        FOR i IN 1 .. cardinality(starts) LOOP
+            first_row := starts[i];
+            next_row := coalesce(starts[i + 1], end_row);
+            BEGIN
+                -- Triggers of the table find what they would find in an UPDATE by hand, so what
+                -- is executed here names every operator with its schema.
+                PERFORM pg_catalog.set_config('search_path', users_path, true);
+                EXECUTE update_range USING first_row, next_row, row_ids, digests, hashes;
+                GET DIAGNOSTICS moved_now = ROW_COUNT;
+                PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+                moved := moved + moved_now;
+            EXCEPTION
+                WHEN integrity_constraint_violation OR raise_exception
+                     OR deadlock_detected OR lock_not_available OR serialization_failure THEN
+                    refused := true; -- a single row stays as it is, maybe until the next pass
+            END;
+        END LOOP;
+        EXIT WHEN NOT refused OR row_by_row;
+        row_by_row := true;
+        EXECUTE format('SELECT array_agg(t.ctid ORDER BY t.ctid) FROM ONLY %s AS t WHERE %s', part, in_range)
+           INTO starts USING first_row, end_row;
+        EXIT WHEN starts IS NULL;
     END LOOP;
     RETURN moved;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.api_key_migrate_batch(regclass, bigint, bigint, record, integer) IS
+COMMENT ON FUNCTION @extschema@.api_key_migrate_batch(regclass, bigint, bigint, record, integer, text) IS
     'hashes the plaintext keys of a range of blocks of one table or partition, for migrate_api_keys; returns how many';
 
 CREATE FUNCTION @extschema@.api_key_migration_lock(target regclass, slot bigint) RETURNS bigint
@@ -218,19 +236,21 @@ CREATE PROCEDURE @extschema@.migrate_api_keys(
     LANGUAGE plpgsql
     AS $$
 -- A procedure that commits can have no SET clause, so the path is set anew in each transaction,
--- before anything is named.
+-- before anything is named that the caller's path could give another meaning.
 DECLARE
+    users_path constant pg_catalog.text := pg_catalog.current_setting('search_path');
     protection record;
-    parts regclass[];
-    part regclass;
+    most_rows bigint;
+    parts pg_catalog.regclass[];
+    part pg_catalog.regclass;
     rows_in_part bigint;
     keys_in_part bigint;
     blocks bigint;
     step bigint;
     start bigint;
     at bigint;
-    began timestamptz;
-    told timestamptz;
+    began timestamp with time zone;
+    told timestamp with time zone;
     total bigint;
     moved bigint;
     moved_in_pass bigint;
@@ -238,13 +258,13 @@ DECLARE
     rate numeric;
     bounds bigint[];
     slot bigint;
-    left_over text;
+    left_over pg_catalog.text;
     left_count bigint;
+    passed_over bigint;
 BEGIN
     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     began := clock_timestamp();
     told := began;
-    total := 0;
     moved := 0;
     IF num_nulls(target, batch_size, threads, pause) > 0 OR batch_size < 1 OR threads < 0 OR pause < '0' THEN
         RAISE EXCEPTION 'batch_size must be positive, threads and pause not negative'
@@ -257,34 +277,37 @@ BEGIN
                   HINT = format('New keys would go on coming in plaintext; first: SELECT %s(%L);',
                                 '@extschema@.protect_api_keys', target);
     END IF;
-    SELECT array_agg(c.oid::regclass ORDER BY c.oid) INTO parts
-      FROM (SELECT relid FROM pg_partition_tree(target) UNION SELECT target) AS tree (relid)
-           JOIN pg_class AS c ON c.oid = tree.relid
-     WHERE c.relkind = 'r';
-    FOREACH part IN ARRAY parts LOOP
-        EXECUTE format('SELECT count(%I) FROM ONLY %s', protection.key_column, part) INTO keys_in_part;
-        total := total + keys_in_part;
-    END LOOP;
+    -- A batch of bcrypt hashes takes about two seconds on two cores, however costly one is.
+    most_rows := CASE WHEN protection.algorithm = 'bcrypt'
+                      THEN least(batch_size, greatest(12, 320 * 2.0 ^ (10 - protection.cost)))
+                      ELSE batch_size END;
+    EXECUTE format('SELECT count(%I) FROM %s', protection.key_column, target) INTO total;
 
     LOOP
         moved_in_pass := 0;
+        SELECT coalesce(array_agg(c.oid::regclass ORDER BY c.oid), '{}') INTO parts
+          FROM (SELECT relid FROM pg_partition_tree(target) UNION SELECT target) AS tree (relid)
+               JOIN pg_class AS c ON c.oid = tree.relid
+         WHERE c.relkind = 'r';
         FOREACH part IN ARRAY parts LOOP
             EXECUTE format('SELECT count(*), count(%I) FROM ONLY %s', protection.key_column, part)
                INTO rows_in_part, keys_in_part;
             CONTINUE WHEN keys_in_part = 0;
             blocks := pg_relation_size(part) / current_setting('block_size')::bigint;
-            step := greatest(1, batch_size * blocks / rows_in_part);
+            step := greatest(1, most_rows * blocks / rows_in_part);
             -- Sessions that migrate the same table begin at different places: the first at the
             -- start, the second in the middle. Each lock tells for one transaction that its place
             -- is taken. Correctness does not depend on it.
-            SELECT min(s) INTO slot FROM generate_series(0, 3) AS s
-             WHERE pg_try_advisory_xact_lock(@extschema@.api_key_migration_lock(target, s));
+            SELECT s INTO slot FROM generate_series(0, 3) AS s
+             WHERE pg_try_advisory_xact_lock(@extschema@.api_key_migration_lock(target, s)) LIMIT 1;
             start := blocks * (ARRAY[0, 2, 1, 3])[coalesce(slot, 0) + 1] / 4;
             FOREACH bounds SLICE 1 IN ARRAY ARRAY[[start, blocks], [0, start]] LOOP
                 at := bounds[1];
                 WHILE at < bounds[2] LOOP
                     moved_now := @extschema@.api_key_migrate_batch(
-                        part, at, least(at + step, bounds[2]), protection, threads);
+                        part, at, least(at + step, bounds[2]), protection, threads, users_path);
+                    -- for triggers that are deferred until now
+                    PERFORM set_config('search_path', users_path, true);
                     COMMIT;
                     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
                     PERFORM pg_try_advisory_xact_lock(@extschema@.api_key_migration_lock(target, slot));
@@ -295,7 +318,7 @@ BEGIN
                         told := clock_timestamp();
                         rate := moved / extract(epoch FROM told - began);
                         RAISE NOTICE 'table %: % of % keys hashed (% %%), % a second, about % left', target,
-                            moved, total, round(100.0 * moved / greatest(total, moved)), round(rate, 1),
+                            moved, total, round(100.0 * moved / greatest(total, moved, 1)), round(rate, 1),
                             coalesce(date_trunc('second', greatest(total - moved, 0) / nullif(rate, 0)
                                                           * interval '1 second')::text, 'unknown time');
                     END IF;
@@ -310,7 +333,7 @@ BEGIN
 
     RAISE NOTICE 'table %: % keys hashed in %', target, moved,
         date_trunc('milliseconds', clock_timestamp() - began);
-    SELECT string_agg(format('%s %s', q.keys, q.reason), ', ' ORDER BY q.reason), sum(q.keys)
+    SELECT string_agg(format('%s %s', q.keys, q.reason), ', ' ORDER BY q.reason), coalesce(sum(q.keys), 0)
       INTO left_over, left_count
       FROM (SELECT reason, count(*) AS keys FROM @extschema@.api_key_quarantine(target) GROUP BY reason) AS q;
     IF left_over IS NOT NULL THEN
@@ -318,6 +341,15 @@ BEGIN
             USING HINT = format('SELECT * FROM %s(%L); names their rows. Issue new keys to their owners.',
                                 '@extschema@.api_key_quarantine', target);
     END IF;
+    EXECUTE format('SELECT count(%I) - $1 FROM %s', protection.key_column, target)
+       INTO passed_over USING left_count;
+    IF passed_over > 0 THEN
+        RAISE WARNING '% keys of table % could be hashed, but their rows were locked or refused the update',
+                      passed_over, target
+            USING HINT = 'Call again for those that were locked. A plain UPDATE of the others tells which trigger or constraint is in the way.';
+    END IF;
+    -- A procedure that called this one goes on in the same transaction.
+    PERFORM set_config('search_path', users_path, true);
 END
 $$;
 COMMENT ON PROCEDURE @extschema@.migrate_api_keys(regclass, integer, integer, interval) IS

@@ -237,8 +237,8 @@ BEGIN
     LOOP
         RETURN QUERY SELECT 'error', 'object_not_in_prerequisite_state',
             format('table %s inherits from %s and is not protected', item.child, target),
-            format('Triggers are not inherited; first: SELECT %s(%L);',
-                   '@extschema@.protect_api_keys', item.child);
+            format('Triggers are not inherited; first: SELECT %s(%L, %L, %L, %L);',
+                   '@extschema@.protect_api_keys', item.child, key_column, hash_column, algorithm);
     END LOOP;
 
     -- who else sees the rows

@@ -16,9 +16,9 @@ DECLARE
     present record;
     is_bcrypt constant boolean := algorithm = 'bcrypt';
     wanted_cost constant integer := CASE WHEN is_bcrypt THEN cost END;
-    wanted_bits constant integer := CASE WHEN is_bcrypt THEN tag_bits END;
+    wanted_bits integer := CASE WHEN is_bcrypt THEN tag_bits END;
     -- a name holds 63 bytes; left() counts characters
-    tag_column constant name := CASE WHEN is_bcrypt THEN
+    tag_column name := CASE WHEN is_bcrypt THEN
         (SELECT left(key_column, n) || '_tag' FROM generate_series(1, 59) AS n
           WHERE octet_length(left(key_column, n)) <= 59 ORDER BY n DESC LIMIT 1) END;
     arguments text;
@@ -58,6 +58,11 @@ BEGIN
     EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', target);
 
     SELECT * INTO present FROM @extschema@.api_key_protection(target);
+    IF NOT is_bcrypt THEN
+        -- Tags of bcrypt hashes that are stored already go on leading to their rows.
+        tag_column := present.tag_column;
+        wanted_bits := present.tag_bits;
+    END IF;
     IF present.key_column <> key_column OR present.hash_column <> hash_column THEN
         RAISE EXCEPTION 'table % is protected already, with columns "%" and "%"',
                         target, present.key_column, present.hash_column
@@ -84,7 +89,7 @@ BEGIN
         ELSIF first_error IS NULL THEN
             first_error := finding;
         ELSE
-            more_errors := concat_ws('; ', more_errors, finding.finding || ' (' || finding.hint || ')');
+            more_errors := concat_ws('; ', more_errors, finding.finding || ' (' || rtrim(finding.hint, ';.') || ')');
         END IF;
     END LOOP;
     IF first_error IS NOT NULL THEN
@@ -151,7 +156,7 @@ BEGIN
 
     arguments := concat_ws(', ', quote_literal(key_column), quote_literal(hash_column),
         quote_literal(algorithm), quote_literal(cost::text), quote_literal(coalesce(tag_column, '')),
-        quote_literal(tag_bits::text));
+        quote_literal(coalesce(wanted_bits, tag_bits)::text));
     EXECUTE format($sql$
         CREATE OR REPLACE TRIGGER "!pg_api_key_first" BEFORE INSERT OR UPDATE ON %1$s FOR EACH ROW
             WHEN (NEW.%2$I IS NOT NULL) EXECUTE FUNCTION @extschema@.hash_api_key_trigger(%3$s);
@@ -185,7 +190,7 @@ BEGIN
     EXECUTE format('SELECT count(%I) FROM %s', key_column, target) INTO plaintext;
     IF plaintext > 0 THEN
         RAISE NOTICE 'keys of table % that are still in plaintext: %', target, plaintext
-            USING HINT = format('UPDATE %1$s SET %2$I = %2$I WHERE %2$I IS NOT NULL;', target, key_column);
+            USING HINT = format('CALL %s(%L);', '@extschema@.migrate_api_keys', target);
     END IF;
 END
 $$;

@@ -9,6 +9,7 @@ mod explain;
 mod functions;
 mod lookup;
 mod name;
+mod owner;
 mod plan;
 mod row;
 mod scrub;

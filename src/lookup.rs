@@ -15,10 +15,12 @@ use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{
-    FromDatum, IntoDatum, PgLogLevel, PgRelation, PgSqlErrorCode, Spi, function_name,
-    impl_sql_translatable, pg_extern, pg_sys, spi,
+    FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode, function_name, impl_sql_translatable,
+    pg_extern, pg_sys,
 };
 
+use crate::name::{quoted, shown};
+use crate::owner::as_owner;
 use crate::plan::{Found, Plan};
 use crate::text::{NewText, Text};
 use crate::verify::verify;
@@ -30,6 +32,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 struct Lookup {
     plan: Plan,
     tag_bits: Option<TagBits>,
+    /// Finds bcrypt hashes without a tag, such as an application wrote by itself.
+    untagged: Option<Plan>,
     /// Set while rows in plaintext may be left: then the query compares the key column too.
     fallback_since: Option<Instant>,
 }
@@ -107,18 +111,18 @@ impl Lookup {
             );
         }
         watch(relation);
-        let Some(protection) = Protection::of(relation, function) else {
+        let Some(search) = Search::of(relation, function) else {
             // SAFETY: the relation exists, since its row type does.
-            let name = unsafe { PgRelation::with_lock(relation, pg_sys::AccessShareLock as i32) };
+            let name = unsafe { CStr::from_ptr(pg_sys::get_rel_name(relation)) };
             refuse(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                &format!("relation \"{}\" is not protected", name.name()),
+                &format!("relation \"{}\" is not protected", shown(name.to_bytes())),
                 "protect_api_keys protects a table. A view must show the hash column and, for \
                  bcrypt, the tag column of one protected table.",
             )
         };
-        watch(protection.table);
-        protection.lookup(relation)
+        watch(search.table);
+        search.lookup()
     }
 
     /// Hands each row that the key belongs to, as a composite value, to `each`.
@@ -136,13 +140,24 @@ impl Lookup {
         if self.fallback_since.is_some() {
             values.push(plain());
         }
-        self.plan.run(&values, |found| {
+        let is_found = Cell::new(false);
+        let mut check = |found: &Found| {
+            pgrx::check_for_interrupts!();
             if Self::belongs(found, key, text)
                 && let Some(row) = found.datum(1)
             {
+                is_found.set(true);
                 each(row);
             }
-        });
+        };
+        self.plan.run(&values, &mut check);
+        // Nothing but a comparison tells whose they are, so only a key that has no other row pays.
+        if !is_found.get()
+            && key.is_some()
+            && let Some(untagged) = &self.untagged
+        {
+            untagged.run(&[], &mut check);
+        }
     }
 
     /// The query finds candidates; only the stored hash decides, or the plaintext.
@@ -156,82 +171,72 @@ impl Lookup {
     }
 }
 
-/// The columns by which a relation is searched.
-struct Protection {
+/// The queries by which a relation is searched, as `api_key_lookup` writes them.
+struct Search {
     table: pg_sys::Oid,
-    /// The key column, with how to compare it, where the relation shows it.
-    key: Option<(String, String)>,
-    hash: (String, String),
-    tag: Option<(String, TagBits)>,
+    /// Sees all rows of the table, where row security hides some from the user.
+    owner: pg_sys::Oid,
+    tag_bits: Option<TagBits>,
     in_force: bool,
+    query: Vec<u8>,
+    /// The query that compares the key column too, and the one that asks whether it must; where
+    /// the relation shows that column.
+    fallback: Option<(Vec<u8>, Vec<u8>)>,
+    untagged: Option<Vec<u8>>,
 }
 
-impl Protection {
+impl Search {
     /// Asks `api_key_lookup`, which stands in the schema of `function`.
     fn of(relation: pg_sys::Oid, function: pg_sys::Oid) -> Option<Self> {
         // SAFETY: the function exists, since it is being called.
         let schema = unsafe {
             let schema = pg_sys::get_namespace_name(pg_sys::get_func_namespace(function));
-            spi::quote_identifier(CStr::from_ptr(schema).to_string_lossy())
+            quoted(CStr::from_ptr(schema))
         };
-        let query = format!("SELECT * FROM {schema}.api_key_lookup($1)");
-        let plan = Plan::new(&query, &[pg_sys::REGCLASSOID]);
+        let query = [
+            b"SELECT protected_table, tag_bits, in_force, query, fallback_query, left_query, untagged_query, owner FROM ",
+            schema.as_slice(),
+            b".api_key_lookup($1)",
+        ];
         let mut all = Vec::new();
-        plan.run(&[relation.into_datum()], |found| {
-            let text = |column| Some(found.text(column)?.as_name().to_owned());
-            // SAFETY: an oid, an integer and a boolean, by its declaration.
-            let (table, bits, in_force) = unsafe {
+        Plan::new(&query.concat(), &[pg_sys::REGCLASSOID]).run(&[relation.into_datum()], |found| {
+            let text = |column| Some(found.text(column)?.as_bytes().to_vec());
+            // SAFETY: two oids, an integer and a boolean, by the declaration of the function.
+            let (table, owner, bits, in_force) = unsafe {
                 (
                     found.datum(1).and_then(|d| pg_sys::Oid::from_datum(d, false)),
-                    found.datum(7).and_then(|d| i32::from_datum(d, false)),
-                    found.datum(8).and_then(|d| bool::from_datum(d, false)),
+                    found.datum(8).and_then(|d| pg_sys::Oid::from_datum(d, false)),
+                    found.datum(2).and_then(|d| i32::from_datum(d, false)),
+                    found.datum(3).and_then(|d| bool::from_datum(d, false)),
                 )
             };
-            let bits = bits.and_then(|bits| TagBits::new(bits).ok());
             all.push(Self {
                 table: table.unwrap_or(pg_sys::InvalidOid),
-                key: text(2).zip(text(3)),
-                hash: text(4).zip(text(5)).unwrap_or_default(),
-                tag: text(6).zip(bits),
+                owner: owner.unwrap_or(pg_sys::InvalidOid),
+                tag_bits: bits.and_then(|bits| TagBits::new(bits).ok()),
                 in_force: in_force == Some(true),
+                query: text(4).unwrap_or_default(),
+                fallback: text(5).zip(text(6)),
+                untagged: text(7),
             });
         });
         if all.len() == 1 { all.pop() } else { None }
     }
 
-    fn lookup(self, relation: pg_sys::Oid) -> Lookup {
-        // SAFETY: the relation exists, since its row type does.
-        let open = unsafe { PgRelation::with_lock(relation, pg_sys::AccessShareLock as i32) };
-        let name = format!(
-            "{}.{}",
-            spi::quote_identifier(open.namespace()),
-            spi::quote_identifier(open.name())
-        );
-        let Self { key, hash, tag, in_force, .. } = self;
+    fn lookup(self) -> Lookup {
         // Under triggers in force plaintext only ever goes away, so "none left" holds until they
         // change.
-        let fallback = key.filter(|(key, _)| !in_force || is_any_left(&name, key));
+        let asks_owner = |asks: &[u8]| as_owner(self.owner, || Plan::new(asks, &[]).finds_any());
+        let is_any_left = |asks: &[u8]| !self.in_force || asks_owner(asks);
+        let fallback = self.fallback.filter(|(_, asks)| is_any_left(asks));
         let mut types = vec![pg_sys::TEXTOID];
-        let (hash, equals) = hash;
-        let mut condition = format!("t.{hash} {}", comparison(&equals, 1));
-        if let Some((tag, _)) = &tag {
-            types.push(pg_sys::INT4OID);
-            condition.push_str(&format!(" OR t.{tag} OPERATOR(pg_catalog.=) $2"));
-        }
-        let mut columns = format!("t, t.{hash}::text");
-        if let Some((key, equals)) = &fallback {
-            types.push(pg_sys::TEXTOID);
-            let comparison = comparison(equals, types.len());
-            condition.push_str(&format!(" OR t.{key} {comparison}"));
-            columns.push_str(&format!(", t.{key}::text"));
-        } else {
-            columns.push_str(", NULL::text");
-        }
-        let query = format!("SELECT {columns} FROM {name} AS t WHERE {condition}");
+        types.extend(self.tag_bits.map(|_| pg_sys::INT4OID));
+        types.extend(fallback.as_ref().map(|_| pg_sys::TEXTOID));
         Lookup {
-            plan: Plan::new(&query, &types),
-            tag_bits: tag.map(|(_, bits)| bits),
-            fallback_since: fallback.map(|_| Instant::now()),
+            fallback_since: fallback.as_ref().map(|_| Instant::now()),
+            plan: Plan::new(&fallback.map_or(self.query, |(query, _)| query), &types),
+            tag_bits: self.tag_bits,
+            untagged: self.untagged.map(|query| Plan::new(&query, &[])),
         }
     }
 }
@@ -244,16 +249,6 @@ unsafe impl BoxRet for Rows {
 }
 
 impl_sql_translatable!(Rows, "SETOF anyelement");
-
-/// What `api_key_equality` says, with a parameter's number put in.
-fn comparison(equals: &str, parameter: usize) -> String {
-    equals.replacen(") $::", &format!(") ${parameter}::"), 1)
-}
-
-fn is_any_left(table: &str, key: &str) -> bool {
-    let query = format!("SELECT EXISTS (SELECT FROM {table} AS t WHERE t.{key} IS NOT NULL)");
-    Spi::get_one(&query).ok().flatten().unwrap_or(true)
-}
 
 /// Drops the plans when one of the relations, or a trigger on it, changes.
 fn watch(relation: pg_sys::Oid) {

@@ -16,8 +16,8 @@ pub struct Found {
 }
 
 impl Plan {
-    /// Parses a query whose parameters are all of type text, but for those named in `types`.
-    pub fn new(query: &str, types: &[pg_sys::Oid]) -> Self {
+    /// Parses a query, in the server's encoding, with parameters of these types.
+    pub fn new(query: &[u8], types: &[pg_sys::Oid]) -> Self {
         let query = CString::new(query).unwrap_or_default();
         let mut types = types.to_vec();
         // SAFETY: a kept plan outlives the SPI connection that made it. Errors leave as panics,
@@ -29,6 +29,13 @@ impl Plan {
             pg_sys::SPI_finish();
             Self(plan)
         }
+    }
+
+    /// Whether the plan, which has no parameters, returns a row.
+    pub fn finds_any(&self) -> bool {
+        let mut any = false;
+        self.run(&[], |_| any = true);
+        any
     }
 
     /// Runs the plan, reading only, and hands each row to `each`.

@@ -155,7 +155,11 @@ fn keep_or_raise(row: Row<'_>, arguments: &Arguments, fault: KeyError) -> NewRow
     match (old, new) {
         (Some(old), Some(new)) if old.as_bytes() == new.as_bytes() => {
             let detail = format!("The key can't be hashed: {fault}.");
-            keep(row, &detail, "api_key_status counts such rows. Issue new keys to their owners.")
+            keep(
+                row,
+                &detail,
+                "api_key_quarantine lists such rows. Issue new keys to their owners.",
+            )
         }
         _ => raise(fault.into()),
     }

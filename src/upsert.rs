@@ -12,6 +12,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, function_name, pg_sys};
 
 use crate::name::{quoted, shown};
+use crate::owner::as_owner;
 use crate::row::{Column, Row};
 use crate::text::NewText;
 use crate::trigger::Arguments;
@@ -110,7 +111,7 @@ pub fn refuse_lost_key(row: &Row<'_>, arguments: &Arguments) {
 }
 
 /// Whether the offered hash has reached the table: then the INSERT was another row's, in a MERGE
-/// or beside this UPDATE in one WITH. Asked as the table's owner, as foreign keys are checked,
+/// or beside this UPDATE in one WITH. Asked as the table's owner,
 /// since the user may write keys without being allowed to read hashes.
 fn is_stored(row: &Row<'_>, hash: Column, offered: &[u8]) -> bool {
     // In the server's encoding, so not a `str`, and not for pgrx's SPI.
@@ -126,13 +127,8 @@ fn is_stored(row: &Row<'_>, hash: Column, offered: &[u8]) -> bool {
     .concat();
     let mut types = [pg_sys::TEXTOID];
     let mut values = [NewText::new(offered).datum()];
-    let (mut user, mut context) = (pg_sys::InvalidOid, 0);
-    let as_owner = pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_NOFORCE_RLS;
-    // SAFETY: a C string with one argument of the type that it says. The user is put back here, or
-    // on an error by the end of the (sub)transaction.
-    unsafe {
-        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
-        pg_sys::SetUserIdAndSecContext(row.table_owner(), context | as_owner as i32);
+    // SAFETY: a C string with one argument of the type that it says.
+    as_owner(row.table_owner(), || unsafe {
         pg_sys::SPI_connect();
         let status = pg_sys::SPI_execute_with_args(
             query.as_ptr().cast(),
@@ -145,9 +141,8 @@ fn is_stored(row: &Row<'_>, hash: Column, offered: &[u8]) -> bool {
         );
         let found = status == pg_sys::SPI_OK_SELECT as i32 && pg_sys::SPI_processed > 0;
         pg_sys::SPI_finish();
-        pg_sys::SetUserIdAndSecContext(user, context);
         found
-    }
+    })
 }
 
 /// Whether this command has not asked for this table yet.

@@ -21,8 +21,10 @@ pub fn verify(key: Key<'_>, stored: &StoredHash) -> bool {
 }
 
 fn try_verify(key: Key<'_>, stored: &StoredHash) -> Result<bool, Error> {
-    let StoredHash::Bcrypt(hash) = stored else {
-        return stored.verify(key, max_bcrypt_cost());
+    let hash = match stored {
+        // The limit holds for what is remembered too.
+        StoredHash::Bcrypt(hash) if hash.cost <= max_bcrypt_cost() => hash,
+        _ => return stored.verify(key, max_bcrypt_cost()),
     };
     let known = PAIRS.with_borrow_mut(|pairs| {
         pairs.resize(verify_cache_size());
@@ -43,7 +45,10 @@ fn api_key_cache_stats() -> TableIterator<
     'static,
     (name!(hits, i64), name!(misses, i64), name!(entries, i32), name!(capacity, i32)),
 > {
-    let stats = PAIRS.with_borrow(VerifiedPairs::stats);
+    let stats = PAIRS.with_borrow_mut(|pairs| {
+        pairs.resize(verify_cache_size());
+        pairs.stats()
+    });
     let (hits, misses) = (stats.hits as i64, stats.misses as i64);
     TableIterator::once((hits, misses, stats.entries as i32, verify_cache_size() as i32))
 }

@@ -49,9 +49,9 @@ SELECT protect_api_keys('clients');
 SELECT * FROM api_key_status;
 SELECT id, verify_api_key('key-' || id, api_key_hash) FROM clients ORDER BY id;
 DROP TABLE probe.hashes;
--- SHA-256 needs no tag: what bcrypt left in the tag column is the old key's
+-- tags that bcrypt hashes need go on being written beside the others
 UPDATE clients SET api_key = 'key-5b' WHERE id = 5;
-SELECT api_key, api_key_hash = hash_api_key('key-5b'), api_key_tag FROM clients WHERE id = 5;
+SELECT api_key, api_key_hash = hash_api_key('key-5b'), api_key_tag = api_key_tag('key-5b', 12) FROM clients WHERE id = 5;
 -- other columns need a decision first
 SELECT protect_api_keys('clients', 'name');
 SELECT protect_api_keys('clients', hash_column => 'digest');
