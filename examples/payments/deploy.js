@@ -1,5 +1,6 @@
 // What a team's deployment does: a database, drizzle-kit's migrations up to a release, services.
 import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,7 +10,7 @@ import bcrypt from 'bcryptjs';
 import { psql, serve } from '../support.js';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
-export const admin = { email: 'admin@example.org', password: 'correct horse battery staple' };
+export const admin = { email: 'admin@example.org', password: randomBytes(9).toString('base64url') };
 
 export async function createDatabase(name) {
     const roles = await psql('postgres', `SELECT count(*) FROM pg_roles WHERE rolname = 'payments'`);
