@@ -240,7 +240,8 @@ BEGIN
     IF found_any THEN
         RAISE NOTICE 'keys written to table % stay in plaintext from now on', target
             USING HINT = 'Hashes and their index are untouched.';
-    ELSIF EXISTS (SELECT FROM @extschema@.api_key_protection(pg_partition_root(target))) THEN
+    ELSIF pg_partition_root(target) <> target
+          AND EXISTS (SELECT FROM @extschema@.api_key_protection(pg_partition_root(target))) THEN
         RAISE EXCEPTION 'table % is a partition', target
             USING ERRCODE = 'wrong_object_type',
                   HINT = format('Its triggers are those of all partitions: SELECT %s(%L);',

@@ -83,6 +83,11 @@ SELECT * FROM probe.indexes('clients');
 SELECT unprotect_api_keys('clients');
 SELECT unprotect_api_keys('clients');
 SELECT unprotect_api_keys(NULL);
+-- whatever else is protected
+CREATE TABLE other (api_key text);
+SELECT protect_api_keys('other');
+SELECT unprotect_api_keys('clients');
+DROP TABLE other;
 SELECT count(*) FROM probe.triggers('clients');
 TABLE api_key_status;
 SELECT id, verify_api_key('key-' || id, api_key_hash) FROM clients WHERE id < 5 ORDER BY id;
