@@ -3,7 +3,9 @@
 //! VACUUM moves the tuples of a page together and leaves what the dead ones held in the hole
 //! between the line pointers and the tuples. A generic WAL record zeroes that hole, here and
 //! wherever it is replayed; that is how `GenericXLogFinish` and its redo are defined. Only heap,
-//! btree and hash pages are touched: of other access methods not every page keeps a hole.
+//! btree and hash pages are touched: of other access methods not every page keeps a hole. The
+//! record carries the whole page, so that a replica ends with the same bytes whatever its own
+//! hint bits and padding were.
 
 use std::slice;
 
@@ -28,22 +30,50 @@ struct Walk {
 }
 
 /// Walks over the pages of a table, a TOAST table or an index, and counts what still holds a
-/// value of the column with the number `key` (0: of none). Scrubs the pages if `scrub` says so.
+/// value of the column with the number `key` (0: of none). Scrubs the dirty pages if `scrub` says
+/// so, and the clean ones too if `every` does.
 #[pg_extern(sql = false)]
 fn api_key_scrub_pages(
     relation: pg_sys::Oid,
     key: i32,
     scrub: bool,
+    every: bool,
 ) -> TableIterator<'static, (name!(pages, i64), name!(dirty, i64), name!(residues, i64))> {
-    let walk = Pages::open(relation, key).walk(scrub);
+    let task = match (scrub, every) {
+        (false, _) => Task::Count,
+        (true, false) => Task::ScrubDirty,
+        (true, true) => Task::ScrubAll,
+    };
+    let walk = Pages::open(relation, key, task).walk();
     TableIterator::once((walk.pages, walk.dirty, walk.residues))
 }
 
-/// A relation opened for scrubbing: readers and writers go on, VACUUM and DDL wait.
+#[derive(Clone, Copy, PartialEq)]
+enum Task {
+    Count,
+    ScrubDirty,
+    /// A page that is clean here need not be so on every replica, after a failover.
+    ScrubAll,
+}
+
+impl Task {
+    /// While a table is scrubbed, VACUUM and DDL wait. Counting works on a standby too.
+    fn table_lock(self) -> u32 {
+        if self == Self::Count { pg_sys::AccessShareLock } else { pg_sys::ShareUpdateExclusiveLock }
+    }
+
+    fn buffer_lock(self) -> u32 {
+        if self == Self::Count { pg_sys::BUFFER_LOCK_SHARE } else { pg_sys::BUFFER_LOCK_EXCLUSIVE }
+    }
+}
+
+/// An open relation. Readers and writers go on.
 struct Pages {
     relation: PgRelation,
     kind: Kind,
+    /// The number of the column that holds keys, or 0.
     key: i32,
+    task: Task,
 }
 
 /// The access methods whose pages all keep a hole.
@@ -55,10 +85,10 @@ enum Kind {
 }
 
 impl Pages {
-    fn open(relation: pg_sys::Oid, key: i32) -> Self {
+    fn open(relation: pg_sys::Oid, key: i32, task: Task) -> Self {
         // SAFETY: raises an ERROR if there is no such relation.
         let relation =
-            unsafe { PgRelation::with_lock(relation, pg_sys::ShareUpdateExclusiveLock as i32) };
+            unsafe { PgRelation::with_lock(relation, task.table_lock() as pg_sys::LOCKMODE) };
         // SAFETY: the relation is open.
         let class = unsafe { &*relation.rd_rel };
         // SAFETY: look-ups of roles.
@@ -80,10 +110,14 @@ impl Pages {
                 refuse(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, message)
             }
         };
-        Self { relation, kind, key }
+        if !(0..=i32::from(class.relnatts)).contains(&key) {
+            let message = format!("relation \"{}\" has no column number {key}", relation.name());
+            refuse(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, message);
+        }
+        Self { relation, kind, key, task }
     }
 
-    fn walk(&self, scrub: bool) -> Walk {
+    fn walk(&self) -> Walk {
         let mut walk = Walk::default();
         let relation = self.relation.as_ptr();
         // SAFETY: the relation is open and locked; each buffer is pinned and locked while its
@@ -97,22 +131,23 @@ impl Pages {
                 check_for_interrupts!();
                 let normal = pg_sys::ReadBufferMode::RBM_NORMAL;
                 let buffer = pg_sys::ReadBufferExtended(relation, fork, block, normal, strategy);
-                pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as i32);
+                pg_sys::LockBuffer(buffer, self.task.buffer_lock() as i32);
                 walk.pages += 1;
                 if let Some(page) = Page::new(pg_sys::BufferGetPage(buffer).cast()) {
                     let holds_key = |item: &Item| match self.kind {
                         Kind::Heap => self.is_dead_with_key(item, buffer, block, horizon),
-                        Kind::Btree => block > 0 && item.index_entry_holds(self.key),
+                        Kind::Btree => item.index_entry_holds(self.key),
                         Kind::Hash => false,
                     };
-                    if self.key > 0 {
+                    if self.key > 0 && (!matches!(self.kind, Kind::Btree) || page.is_in_btree()) {
                         walk.residues += page.items().filter(holds_key).count() as i64;
                     }
-                    if page.is_dirty(self.is_padded()) {
-                        walk.dirty += 1;
-                        if scrub {
-                            self.scrub(buffer);
-                        }
+                    let is_dirty = page.is_dirty(self.is_padded());
+                    walk.dirty += i64::from(is_dirty);
+                    match self.task {
+                        Task::ScrubDirty if is_dirty => self.scrub(buffer),
+                        Task::ScrubAll => self.scrub(buffer),
+                        _ => (),
                     }
                 }
                 pg_sys::UnlockReleaseBuffer(buffer);
@@ -130,15 +165,17 @@ impl Pages {
     /// # Safety
     /// The buffer is pinned and exclusively locked, and its page is not new.
     unsafe fn scrub(&self, buffer: pg_sys::Buffer) {
-        // SAFETY: by contract. Finishing the record zeroes the hole, even where nothing else in
-        // the image has changed.
+        // SAFETY: by contract; the image is a copy of the page.
         unsafe {
             let state = pg_sys::GenericXLogStart(self.relation.as_ptr());
-            let image = pg_sys::GenericXLogRegisterBuffer(state, buffer, 0);
-            if self.is_padded()
-                && let Some(image) = Page::new(image.cast())
-            {
-                image.clear_padding();
+            let full = pg_sys::GENERIC_XLOG_FULL_IMAGE as i32;
+            let image = pg_sys::GenericXLogRegisterBuffer(state, buffer, full);
+            if let Some(image) = Page::new(image.cast()) {
+                // Of a relation without WAL (unlogged, temporary) the image is taken as it is.
+                image.clear_hole();
+                if self.is_padded() {
+                    image.clear_padding();
+                }
             }
             pg_sys::GenericXLogFinish(state);
         }
@@ -182,6 +219,7 @@ struct Page {
     start: *mut u8,
     lower: usize,
     upper: usize,
+    special: usize,
 }
 
 /// What a line pointer points to.
@@ -196,12 +234,24 @@ impl Page {
     unsafe fn new(start: *mut u8) -> Option<Self> {
         // SAFETY: every page begins with this header.
         let header = unsafe { &*start.cast::<pg_sys::PageHeaderData>() };
-        let (lower, upper) = (usize::from(header.pd_lower), usize::from(header.pd_upper));
+        let [lower, upper, special] =
+            [header.pd_lower, header.pd_upper, header.pd_special].map(usize::from);
         let standard = size_of::<pg_sys::PageHeaderData>() <= lower
             && lower <= upper
-            && upper <= usize::from(header.pd_special)
-            && usize::from(header.pd_special) <= PAGE_SIZE;
-        standard.then_some(Self { start, lower, upper })
+            && upper <= special
+            && special <= PAGE_SIZE;
+        standard.then_some(Self { start, lower, upper, special })
+    }
+
+    /// Whether a page of a btree has entries: not so the first page of the file, and one that is
+    /// deleted, where a transaction number lies in the place of line pointers.
+    fn is_in_btree(&self) -> bool {
+        if self.special + BTREE_FLAGS + size_of::<u16>() > PAGE_SIZE {
+            return false;
+        }
+        // SAFETY: within the page.
+        let flags = unsafe { self.start.add(self.special + BTREE_FLAGS).cast::<u16>().read() };
+        flags & BTREE_HAS_NO_ENTRIES == 0
     }
 
     fn items(&self) -> impl Iterator<Item = Item> {
@@ -227,6 +277,14 @@ impl Page {
             unsafe { slice::from_raw_parts(self.start.add(self.lower), self.upper - self.lower) };
         hole.iter().any(|byte| *byte != 0)
             || is_padded && self.items().any(|item| item.padding().iter().any(|byte| *byte != 0))
+    }
+
+    fn clear_hole(&self) {
+        // SAFETY: within the page.
+        let hole = unsafe {
+            slice::from_raw_parts_mut(self.start.add(self.lower), self.upper - self.lower)
+        };
+        hole.fill(0);
     }
 
     /// Zeroes the few bytes behind each tuple, which keep what lay there before it.
@@ -255,16 +313,22 @@ impl Item {
             return false;
         }
         // SAFETY: an index tuple of this length.
-        let (info, offset, bitmap) = unsafe {
+        let (info, offset) = unsafe {
             let tuple = &*self.start.cast::<pg_sys::IndexTupleData>();
-            (tuple.t_info, tuple.t_tid.ip_posid, *self.start.add(header))
+            (tuple.t_info, tuple.t_tid.ip_posid)
         };
         // A separator may be cut after some columns; it says how many are left.
         let is_pivot = info & ALTERNATIVE_TID != 0 && offset & IS_POSTING == 0;
         if is_pivot && i32::from(offset & PIVOT_COLUMNS) < number {
             return false;
         }
-        info & HAS_NULLS == 0 || number > 8 || bitmap & (1 << (number - 1)) != 0
+        if info & HAS_NULLS == 0 {
+            return true;
+        }
+        let place = (number - 1) as usize;
+        let at = header + place / 8;
+        // SAFETY: within the tuple; what a bit says is "not null".
+        at < self.len && unsafe { *self.start.add(at) } & (1 << (place % 8)) != 0
     }
 }
 
@@ -273,6 +337,10 @@ const HAS_NULLS: u16 = 0x8000;
 const ALTERNATIVE_TID: u16 = 0x2000;
 const IS_POSTING: u16 = 0x2000;
 const PIVOT_COLUMNS: u16 = 0x0fff;
+/// Where the flags lie in a btree page's last bytes.
+const BTREE_FLAGS: usize = 12;
+/// Deleted, or the first page of the file.
+const BTREE_HAS_NO_ENTRIES: u16 = 1 << 2 | 1 << 3;
 
 fn refuse(code: PgSqlErrorCode, message: String) -> ! {
     ErrorReport::new(code, message, function_name!()).report(PgLogLevel::ERROR);

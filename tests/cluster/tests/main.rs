@@ -7,6 +7,7 @@
 mod concurrency;
 mod dump_restore;
 mod encodings;
+mod erasure;
 mod explain;
 mod interchange;
 mod locks;
