@@ -22,7 +22,7 @@ Call the API as the mail service does, then do what only the mail service may as
 
 Ask why a key is refused (try any):
 
-    ${process.env.PSQL} -h ${process.env.PGHOST} -U postgres ${database} -c "SELECT explain_api_key('service_keys', 'some-key')"
+    ${process.env.PSQL} -h ${process.env.PGHOST} -U postgres ${database} -c "SELECT explain_api_key('service_keys'::regclass, 'some-key')"
 
 Ctrl-C ends all of it. What the API logs:
 `);
