@@ -165,7 +165,8 @@ impl Cluster {
         self.try_session(database).expect("the server takes connections")
     }
 
-    fn try_session(&self, database: &str) -> Result<Session, postgres::Error> {
+    /// The same, unless the server does not take connections at the moment.
+    pub fn try_session(&self, database: &str) -> Result<Session, postgres::Error> {
         let (sender, notices) = mpsc::channel();
         let client = Client::configure()
             .host_path(self.socket())

@@ -12,5 +12,7 @@ mod explain;
 mod interchange;
 mod locks;
 mod log;
+mod migration;
+mod migration_load;
 mod no_plaintext;
 mod replication;
