@@ -243,7 +243,9 @@ DECLARE
     most_rows bigint;
     parts pg_catalog.regclass[];
     part pg_catalog.regclass;
+    rows_in bigint[];
     rows_in_part bigint;
+    keys_in bigint[];
     keys_in_part bigint;
     blocks bigint;
     step bigint;
@@ -281,20 +283,28 @@ BEGIN
     most_rows := CASE WHEN protection.algorithm = 'bcrypt'
                       THEN least(batch_size, greatest(12, 320 * 2.0 ^ (10 - protection.cost)))
                       ELSE batch_size END;
-    EXECUTE format('SELECT count(%I) FROM %s', protection.key_column, target) INTO total;
 
     LOOP
-        moved_in_pass := 0;
         SELECT coalesce(array_agg(c.oid::regclass ORDER BY c.oid), '{}') INTO parts
           FROM (SELECT relid FROM pg_partition_tree(target) UNION SELECT target) AS tree (relid)
                JOIN pg_class AS c ON c.oid = tree.relid
-         WHERE c.relkind = 'r';
-        FOREACH part IN ARRAY parts LOOP
-            EXECUTE format('SELECT count(*), count(%I) FROM ONLY %s', protection.key_column, part)
+         WHERE c.relkind IN ('r', 'f'); -- foreign ones, which have no blocks here, are only counted
+        left_count := 0;
+        FOR i IN 1 .. cardinality(parts) LOOP
+            EXECUTE format('SELECT count(*), count(%I) FROM ONLY %s', protection.key_column, parts[i])
                INTO rows_in_part, keys_in_part;
-            CONTINUE WHEN keys_in_part = 0;
+            rows_in[i] := rows_in_part;
+            keys_in[i] := keys_in_part;
+            left_count := left_count + keys_in_part;
+        END LOOP;
+        total := coalesce(total, left_count);
+        EXIT WHEN left_count = 0;
+        moved_in_pass := 0;
+        FOR i IN 1 .. cardinality(parts) LOOP
+            CONTINUE WHEN keys_in[i] = 0;
+            part := parts[i];
             blocks := pg_relation_size(part) / current_setting('block_size')::bigint;
-            step := greatest(1, most_rows * blocks / rows_in_part);
+            step := greatest(1, most_rows * blocks / rows_in[i]);
             -- Sessions that migrate the same table begin at different places: the first at the
             -- start, the second in the middle. Each lock tells for one transaction that its place
             -- is taken. Correctness does not depend on it.
@@ -333,20 +343,22 @@ BEGIN
 
     RAISE NOTICE 'table %: % keys hashed in %', target, moved,
         date_trunc('milliseconds', clock_timestamp() - began);
-    SELECT string_agg(format('%s %s', q.keys, q.reason), ', ' ORDER BY q.reason), coalesce(sum(q.keys), 0)
-      INTO left_over, left_count
-      FROM (SELECT reason, count(*) AS keys FROM @extschema@.api_key_quarantine(target) GROUP BY reason) AS q;
-    IF left_over IS NOT NULL THEN
-        RAISE WARNING '% keys of table % stay in plaintext: %', left_count, target, left_over
-            USING HINT = format('SELECT * FROM %s(%L); names their rows. Issue new keys to their owners.',
-                                '@extschema@.api_key_quarantine', target);
-    END IF;
-    EXECUTE format('SELECT count(%I) - $1 FROM %s', protection.key_column, target)
-       INTO passed_over USING left_count;
-    IF passed_over > 0 THEN
-        RAISE WARNING '% keys of table % could be hashed, but their rows were locked or refused the update',
-                      passed_over, target
-            USING HINT = 'Call again for those that were locked. A plain UPDATE of the others tells which trigger or constraint is in the way.';
+    IF left_count > 0 THEN
+        SELECT string_agg(format('%s %s', q.keys, q.reason), ', ' ORDER BY q.reason), coalesce(sum(q.keys), 0)
+          INTO left_over, left_count
+          FROM (SELECT reason, count(*) AS keys FROM @extschema@.api_key_quarantine(target) GROUP BY reason) AS q;
+        IF left_over IS NOT NULL THEN
+            RAISE WARNING '% keys of table % stay in plaintext: %', left_count, target, left_over
+                USING HINT = format('SELECT * FROM %s(%L); names their rows. Issue new keys to their owners.',
+                                    '@extschema@.api_key_quarantine', target);
+        END IF;
+        EXECUTE format('SELECT count(%I) - $1 FROM %s', protection.key_column, target)
+           INTO passed_over USING left_count;
+        IF passed_over > 0 THEN
+            RAISE WARNING '% keys of table % could be hashed, but their rows were locked or refused the update',
+                          passed_over, target
+                USING HINT = 'Call again for those that were locked. A plain UPDATE of the others tells which trigger or constraint is in the way.';
+        END IF;
     END IF;
     -- A procedure that called this one goes on in the same transaction.
     PERFORM set_config('search_path', users_path, true);
