@@ -2,8 +2,8 @@
 
 use std::thread::available_parallelism;
 
+use keyhash::{Algorithm, Error, Key, KeyBuf, Policy, StoredHash};
 use keyhash::{Caller, Unfinished};
-use keyhash::{Error, Key, KeyBuf, Policy, StoredHash};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, check_for_interrupts, function_name, pg_extern};
 
@@ -20,11 +20,16 @@ fn hash_api_keys(
 ) -> Vec<Option<NewText>> {
     let policy = Policy::new(algorithm.as_name(), cost, max_bcrypt_cost())
         .unwrap_or_else(|error| error::raise(error));
+    let named: Algorithm = algorithm.as_name().parse().unwrap_or_else(|error| error::raise(error));
     let keys: Vec<Option<KeyBuf>> = keys
         .iter()
         .enumerate()
         .map(|(place, text)| {
             let text = text?;
+            // All of them first: an error after hours of hashing would be hard to bear.
+            if let Some(fault) = named.fault(text.as_bytes()) {
+                raise(place, fault.into());
+            }
             Some(Key::new(text.as_bytes()).unwrap_or_else(|e| raise(place, e.into())).to_owned())
         })
         .collect();

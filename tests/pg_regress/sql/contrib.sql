@@ -55,4 +55,25 @@ INSERT INTO clients VALUES (1, 'kEz') ON CONFLICT (id) DO UPDATE SET api_key = E
 INSERT INTO clients VALUES (1, 'kEz') ON CONFLICT (id) DO UPDATE SET api_key_hash = EXCLUDED.api_key_hash;
 SELECT id, api_key, api_key_hash = hash_api_key('kEz') FROM clients;
 DROP TABLE clients;
+
+-- many at once are what pgcrypto verifies
+SELECT count(*), bool_and(contrib.crypt('key-' || n, hash) = hash) FROM unnest(hash_api_keys((SELECT array_agg('key-' || n ORDER BY n) FROM generate_series(1, 13) AS n), 'bcrypt', 4, 2)) WITH ORDINALITY AS h (hash, n);
+SELECT bool_and(hash = encode(contrib.digest('key-' || n, 'sha256'), 'hex')) FROM unnest(hash_api_keys((SELECT array_agg('key-' || n ORDER BY n) FROM generate_series(1, 13) AS n), 'sha256')) WITH ORDINALITY AS h (hash, n);
+
+-- a migration with citext: keys that differ in letter case only are two keys
+SET client_min_messages = warning;
+CREATE TABLE clients (id integer, api_key contrib.citext);
+INSERT INTO clients VALUES (1, 'key-A'), (2, 'key-a'), (3, 'key-A'), (4, 'not a key');
+SELECT finding, keys FROM check_api_keys('clients');
+SELECT protect_api_keys('clients');
+CALL migrate_api_keys('clients');
+SELECT id, api_key, api_key_hash = hash_api_key('key-A'), api_key_hash = hash_api_key('key-a') FROM clients ORDER BY id;
+DROP TABLE clients;
+CREATE TABLE clients (id integer, api_key contrib.citext, api_key_hash contrib.citext);
+INSERT INTO clients VALUES (1, 'key-A', NULL), (2, 'key-a', NULL), (3, 'key-A', contrib.crypt('key-A', contrib.gen_salt('bf', 4))), (4, 'key-A', contrib.crypt('key-B', contrib.gen_salt('bf', 4)));
+SELECT protect_api_keys('clients', algorithm => 'bcrypt', cost => 4);
+CALL migrate_api_keys('clients');
+SELECT id, api_key, verify_api_key('key-A', api_key_hash::text), verify_api_key('key-a', api_key_hash::text) FROM clients ORDER BY id;
+DROP TABLE clients;
+RESET client_min_messages;
 DROP SCHEMA contrib CASCADE;

@@ -39,6 +39,10 @@ SELECT probe.answer($$SELECT hash_api_keys(ARRAY[$1], 'sha256')$$, repeat('marke
 SELECT probe.answer($$SELECT hash_api_keys(ARRAY['a', NULL, $1], 'bcrypt', 4)$$, repeat('k', 73));
 SELECT probe.answer($$SELECT left((hash_api_keys(ARRAY['a', $1], 'sha256'))[2], 4)$$, repeat('k', 73));
 SELECT probe.answer($$SELECT hash_api_keys(ARRAY['a', $1], 'bcrypt', 4)$$, hash_api_key('marker1', 'bcrypt', 4));
+-- before the others are hashed, which would take many minutes
+SET statement_timeout = '1 min';
+SELECT probe.answer($$SELECT hash_api_keys(array_fill('a'::text, ARRAY[5000]) || $1, 'bcrypt', 14)$$, repeat('k', 73));
+RESET statement_timeout;
 -- so are other mistakes
 SELECT probe.answer($$SELECT hash_api_keys(ARRAY[$1], 'md5')$$, 'marker1');
 SELECT probe.answer($$SELECT hash_api_keys(ARRAY['bcrypt'], $1)$$, 'marker1');
