@@ -2,9 +2,9 @@
 PG ?=
 PG_CONFIG ?=
 DESTDIR ?=
-export PG_CONFIG DESTDIR
+export PG_CONFIG DESTDIR QUICK
 
-.PHONY: help test test-examples example-payments example-internal-services example-python install demo demo-stop clean
+.PHONY: help test bench test-examples example-payments example-internal-services example-python install demo demo-stop clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 16
@@ -15,6 +15,11 @@ test: ## set up what is missing, build, run every test, check format and lints
 	@pgrx-config/build $(PG)
 	@pgrx-config/as-postgres tests/run $(PG)
 	@pgrx-config/lint $(PG)
+
+bench: ## measure (15 minutes on a quiet machine; QUICK=1: 2 minutes), write bench/RESULTS.md and its chart
+	@pgrx-config/setup $(PG)
+	@pgrx-config/build $(PG)
+	@pgrx-config/as-postgres bench/run $(PG)
 
 install: ## build, and install into the PostgreSQL of PG_CONFIG (default: pg_config in PATH)
 	@pgrx-config/install
