@@ -10,6 +10,7 @@ use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use keyhash::bcrypt::BcryptHash;
 use keyhash::{Key, StoredHash, Tag, TagBits};
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
@@ -23,7 +24,7 @@ use crate::name::{quoted, shown};
 use crate::owner::as_owner;
 use crate::plan::{Found, Plan};
 use crate::text::{NewText, Text};
-use crate::verify::verify;
+use crate::verify::{verify, verify_bcrypt};
 
 /// Where rows in plaintext are left, one look-up in this time asks whether they still are.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -65,11 +66,9 @@ fn find_by_api_key(call: pg_sys::FunctionCallInfo) -> Rows {
     lookup.find(key.as_bytes(), |row| {
         // SAFETY: the row is a composite value of the type that the function returns a set of.
         unsafe {
-            let header =
-                pg_sys::pg_detoast_datum(row.cast_mut_ptr()).cast::<pg_sys::HeapTupleHeaderData>();
             let mut tuple = pg_sys::HeapTupleData {
-                t_len: pgrx::varlena::varsize(header.cast()) as u32,
-                t_data: header,
+                t_len: pgrx::varlena::varsize(row) as u32,
+                t_data: row.cast(),
                 ..Default::default()
             };
             pg_sys::tuplestore_puttuple(store, &mut tuple);
@@ -126,7 +125,7 @@ impl Lookup {
     }
 
     /// Hands each row that the key belongs to, as a composite value, to `each`.
-    fn find(&self, text: &[u8], mut each: impl FnMut(pg_sys::Datum)) {
+    fn find(&self, text: &[u8], mut each: impl FnMut(*mut pg_sys::varlena)) {
         let key = Key::new(text).ok();
         if key.is_none() && self.fallback_since.is_none() {
             return;
@@ -140,35 +139,72 @@ impl Lookup {
         if self.fallback_since.is_some() {
             values.push(plain());
         }
-        let is_found = Cell::new(false);
-        let mut check = |found: &Found| {
-            pgrx::check_for_interrupts!();
-            if Self::belongs(found, key, text)
-                && let Some(row) = found.datum(1)
-            {
-                is_found.set(true);
-                each(row);
-            }
-        };
-        self.plan.run(&values, &mut check);
+        let is_found = Self::check(&self.plan, &values, text, key, &mut each);
         // Nothing but a comparison tells whose they are, so only a key that has no other row pays.
-        if !is_found.get()
+        if !is_found
             && key.is_some()
             && let Some(untagged) = &self.untagged
         {
-            untagged.run(&[], &mut check);
+            Self::check(untagged, &[], text, key, &mut each);
         }
     }
 
-    /// The query finds candidates; only the stored hash decides, or the plaintext.
-    fn belongs(found: &Found, key: Option<Key<'_>>, text: &[u8]) -> bool {
-        let stored = found.text(2).and_then(|hash| StoredHash::parse(hash.as_bytes()));
-        let verified = match (key, stored) {
-            (Some(key), Some(hash)) => verify(key, &hash),
-            _ => false,
-        };
-        verified || found.text(3).is_some_and(|plain| plain.as_bytes() == text)
+    /// Hands on the rows of a plan that the key belongs to, and says whether there were any.
+    fn check(
+        plan: &Plan,
+        values: &[Option<pg_sys::Datum>],
+        text: &[u8],
+        key: Option<Key<'_>>,
+        each: &mut impl FnMut(*mut pg_sys::varlena),
+    ) -> bool {
+        let mut is_found = false;
+        let (mut candidates, mut hashes) = (Vec::new(), Vec::new());
+        plan.run(values, |found| {
+            let Some(row) = found.datum(1) else { return };
+            match Self::belonging(found, text, key) {
+                Belonging::No => (),
+                Belonging::Yes => {
+                    is_found = true;
+                    // SAFETY: a composite value.
+                    each(unsafe { pg_sys::pg_detoast_datum(row.cast_mut_ptr()) });
+                }
+                Belonging::If(hash) => {
+                    // SAFETY: as above.
+                    candidates.push(unsafe { pg_sys::pg_detoast_datum_copy(row.cast_mut_ptr()) });
+                    hashes.push(hash);
+                }
+            }
+        });
+        let Some(key) = key else { return is_found };
+        for (row, matches) in candidates.into_iter().zip(verify_bcrypt(key, &hashes)) {
+            if matches {
+                is_found = true;
+                each(row);
+            }
+        }
+        is_found
     }
+
+    /// The query finds candidates; only the stored hash decides, or the plaintext.
+    fn belonging(found: &Found, text: &[u8], key: Option<Key<'_>>) -> Belonging {
+        if found.text(3).is_some_and(|plain| plain.as_bytes() == text) {
+            return Belonging::Yes;
+        }
+        let stored = found.text(2).and_then(|hash| StoredHash::parse(hash.as_bytes()));
+        match (key, stored) {
+            (Some(_), Some(StoredHash::Bcrypt(hash))) => Belonging::If(hash),
+            (Some(key), Some(hash)) if verify(key, &hash) => Belonging::Yes,
+            _ => Belonging::No,
+        }
+    }
+}
+
+/// Whether a row is the key's.
+enum Belonging {
+    Yes,
+    No,
+    /// If this hash is. All such are verified together, which takes little longer than one.
+    If(BcryptHash),
 }
 
 /// The queries by which a relation is searched, as `api_key_lookup` writes them.

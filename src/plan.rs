@@ -38,7 +38,7 @@ impl Plan {
         any
     }
 
-    /// Runs the plan, reading only, and hands each row to `each`.
+    /// Runs the plan, reading only, and hands each row to `each`, in the caller's memory context.
     pub fn run(&self, values: &[Option<pg_sys::Datum>], mut each: impl FnMut(&Found)) {
         let mut datums: Vec<pg_sys::Datum> =
             values.iter().map(|value| value.unwrap_or(pg_sys::Datum::null())).collect();
@@ -47,10 +47,12 @@ impl Plan {
         // SAFETY: as many values as the plan has parameters, of its types. The tuple table lives
         // until SPI_finish.
         unsafe {
+            let callers = pg_sys::CurrentMemoryContext;
             pg_sys::SPI_connect();
             let read_only = true;
             pg_sys::SPI_execute_plan(self.0, datums.as_mut_ptr(), nulls.as_ptr(), read_only, 0);
             let table = pg_sys::SPI_tuptable;
+            pg_sys::MemoryContextSwitchTo(callers);
             for place in 0..pg_sys::SPI_processed as usize {
                 each(&Found { tuple: *(*table).vals.add(place), columns: (*table).tupdesc });
             }

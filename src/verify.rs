@@ -1,10 +1,11 @@
-//! Verifying a key, with this backend's memory of bcrypt pairs that matched before.
+//! Verifying a key, with this backend's memory of bcrypt pairs that were verified before.
 
 use std::cell::RefCell;
 
+use keyhash::bcrypt::{self, BcryptHash};
 use keyhash::{Error, Key, StoredHash, VerifiedPairs};
 use pgrx::iter::TableIterator;
-use pgrx::{name, pg_extern};
+use pgrx::{check_for_interrupts, name, pg_extern};
 
 use crate::error::raise;
 use crate::settings::{max_bcrypt_cost, verify_cache_size};
@@ -17,27 +18,40 @@ thread_local! {
 ///
 /// Raises an ERROR for a bcrypt hash above `max_bcrypt_cost`, and for a pepper that is missing.
 pub fn verify(key: Key<'_>, stored: &StoredHash) -> bool {
-    try_verify(key, stored).unwrap_or_else(|error| raise(error))
+    match stored {
+        StoredHash::Bcrypt(hash) => verify_bcrypt(key, &[*hash]) == [true],
+        _ => stored.verify(key, max_bcrypt_cost()).unwrap_or_else(|error| raise(error)),
+    }
 }
 
-fn try_verify(key: Key<'_>, stored: &StoredHash) -> Result<bool, Error> {
-    let hash = match stored {
-        // The limit holds for what is remembered too.
-        StoredHash::Bcrypt(hash) if hash.cost <= max_bcrypt_cost() => hash,
-        _ => return stored.verify(key, max_bcrypt_cost()),
-    };
-    let known = PAIRS.with_borrow_mut(|pairs| {
+/// Whether each bcrypt hash is the key's. Heeds a cancel.
+///
+/// Raises an ERROR for one above `max_bcrypt_cost`, be its pair remembered or not.
+pub fn verify_bcrypt(key: Key<'_>, hashes: &[BcryptHash]) -> Vec<bool> {
+    let max = max_bcrypt_cost();
+    if let Some(hash) = hashes.iter().find(|hash| hash.cost > max) {
+        raise(Error::CostAboveLimit { cost: hash.cost.get(), max: max.get() });
+    }
+    let known: Vec<Option<bool>> = PAIRS.with_borrow_mut(|pairs| {
         pairs.resize(verify_cache_size());
-        pairs.knows(key, hash)
+        hashes.iter().map(|hash| pairs.recall(key, hash)).collect()
     });
-    if known {
-        return Ok(true);
-    }
-    let matches = stored.verify(key, max_bcrypt_cost())?;
-    if matches {
-        PAIRS.with_borrow_mut(|pairs| pairs.remember(key, hash));
-    }
-    Ok(matches)
+    let pairs = hashes.iter().zip(&known);
+    let unknown: Vec<_> =
+        pairs.filter(|(_, known)| known.is_none()).map(|(hash, _)| *hash).collect();
+    let mut go_on = || {
+        check_for_interrupts!();
+        true
+    };
+    let verified = bcrypt::verify_all(key, &unknown, &mut go_on).unwrap_or_default();
+    PAIRS.with_borrow_mut(|pairs| {
+        for (hash, matches) in unknown.iter().zip(&verified) {
+            pairs.remember(key, hash, *matches);
+        }
+    });
+    let mut verified = verified.into_iter();
+    let answer = |known: Option<bool>| known.or_else(|| verified.next()).unwrap_or(false);
+    known.into_iter().map(answer).collect()
 }
 
 #[pg_extern(sql = false)]

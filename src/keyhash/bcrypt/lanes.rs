@@ -24,27 +24,40 @@ pub fn hash(
     cost: Cost,
     go_on: &mut dyn FnMut() -> bool,
 ) -> Option<Vec<BcryptHash>> {
-    match *keys {
-        [a] => hash_lanes([a], cost, go_on),
-        [a, b] => hash_lanes([a, b], cost, go_on),
-        [a, b, c] => hash_lanes([a, b, c], cost, go_on),
-        [a, b, c, d] => hash_lanes([a, b, c, d], cost, go_on),
-        [a, b, c, d, e] => hash_lanes([a, b, c, d, e], cost, go_on),
-        [a, b, c, d, e, f] => hash_lanes([a, b, c, d, e, f], cost, go_on),
-        _ => unreachable!("1 to {LANES} keys"),
-    }
+    let mut salts = vec![[0; 16]; keys.len()];
+    UnwrapErr(SysRng).fill_bytes(salts.as_flattened_mut());
+    let salted: Vec<_> = keys.iter().map(|key| key.as_bytes()).zip(salts).collect();
+    let digests = digests(&salted, cost, go_on)?;
+    let hash = |((_, salt), digest)| BcryptHash { variant: Variant::A, cost, salt, digest };
+    Some(salted.into_iter().zip(digests).map(hash).collect())
 }
 
-fn hash_lanes<const N: usize>(
-    keys: [Key<'_>; N],
+/// A password and its salt.
+type Salted<'a> = (&'a [u8], [u8; 16]);
+
+/// [`digest_lanes`] of 1 to [`LANES`] passwords.
+pub fn digests(
+    salted: &[Salted<'_>],
     cost: Cost,
     go_on: &mut dyn FnMut() -> bool,
-) -> Option<Vec<BcryptHash>> {
-    let mut salts = [[0; 16]; N];
-    UnwrapErr(SysRng).fill_bytes(salts.as_flattened_mut());
-    let digests = digest_lanes(keys.map(Key::as_bytes), salts, cost, go_on)?;
-    let hash = |(salt, digest)| BcryptHash { variant: Variant::A, cost, salt, digest };
-    Some(salts.into_iter().zip(digests).map(hash).collect())
+) -> Option<Vec<[u8; 23]>> {
+    fn lanes<const N: usize>(
+        salted: [Salted<'_>; N],
+        cost: Cost,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Option<Vec<[u8; 23]>> {
+        let (passwords, salts) = (salted.map(|(word, _)| word), salted.map(|(_, salt)| salt));
+        digest_lanes(passwords, salts, cost, go_on).map(Vec::from)
+    }
+    match *salted {
+        [a] => lanes([a], cost, go_on),
+        [a, b] => lanes([a, b], cost, go_on),
+        [a, b, c] => lanes([a, b, c], cost, go_on),
+        [a, b, c, d] => lanes([a, b, c, d], cost, go_on),
+        [a, b, c, d, e] => lanes([a, b, c, d, e], cost, go_on),
+        [a, b, c, d, e, f] => lanes([a, b, c, d, e, f], cost, go_on),
+        _ => unreachable!("1 to {LANES} passwords"),
+    }
 }
 
 /// The bcrypt digests of `N` passwords, each cut at 72 bytes and with a salt of its own.
