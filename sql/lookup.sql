@@ -35,7 +35,8 @@ COMMENT ON FUNCTION @extschema@.api_key_equality(regclass, name) IS
 -- protected table under it.
 CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
     RETURNS TABLE (protected_table regclass, hash_column text, hash_equals text, tag_bits integer, in_force boolean,
-                   query text, fallback_query text, left_query text, untagged_query text, owner oid)
+                   query text, fallback_query text, left_query text, untagged_query text, owner oid,
+                   hash_number integer, key_number integer)
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -47,6 +48,11 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
          WHERE r.ev_class = relation AND d.refclassid = 'pg_class'::regclass
     ), found AS (
         SELECT p.protected_table, p.tag_bits, p.in_force,
+               (SELECT attnum::integer FROM pg_attribute WHERE attrelid = relation AND attname = p.hash_column) AS hash_number,
+               (SELECT attnum::integer FROM pg_attribute WHERE attrelid = relation AND attname = p.key_column) AS key_number,
+               -- The columns as the row type has them, so that the executor has nothing to rearrange.
+               (SELECT string_agg(CASE WHEN attisdropped THEN 'NULL::integer' ELSE format('t.%I', attname) END, ', ' ORDER BY attnum)
+                  FROM pg_attribute WHERE attrelid = relation AND attnum > 0) AS columns,
                quote_ident(p.hash_column) AS hash, @extschema@.api_key_equality(relation, p.hash_column) AS hash_equals,
                quote_ident(p.tag_column) AS tag,
                quote_ident(p.key_column) AS key, @extschema@.api_key_equality(relation, p.key_column) AS key_equals,
@@ -68,16 +74,16 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
                          CASE WHEN tag IS NULL THEN ') $2::' ELSE ') $3::' END)) AS by_key
           FROM found WHERE hash_equals IS NOT NULL)
     SELECT protected_table, hash, hash_equals, tag_bits, in_force,
-           format('SELECT t, t.%s::text, NULL::text FROM %s WHERE %s', hash, source, by_hash),
+           format('SELECT %s FROM %s WHERE %s', columns, source, by_hash),
            CASE WHEN key_equals IS NOT NULL
-                THEN format('SELECT t, t.%s::text, t.%s::text FROM %s WHERE %s OR %s', hash, key, source, by_hash, by_key) END,
+                THEN format('SELECT %s FROM %s WHERE %s OR %s', columns, source, by_hash, by_key) END,
            CASE WHEN key_equals IS NOT NULL
                 THEN format('SELECT FROM %s WHERE t.%s IS NOT NULL LIMIT 1', whole_table, key) END,
            -- An application that hashes with bcrypt itself knows of no tags.
            CASE WHEN tag IS NOT NULL
-                THEN format('SELECT t, t.%1$s::text, NULL::text FROM %2$s WHERE t.%3$s IS NULL AND pg_catalog.starts_with(t.%1$s::text, ''$2'')',
-                            hash, source, tag) END,
-           owner
+                THEN format('SELECT %s FROM %s WHERE t.%s IS NULL AND pg_catalog.starts_with(t.%s::text, ''$2'')',
+                            columns, source, tag, hash) END,
+           owner, hash_number, key_number
       FROM matching
     $$;
 COMMENT ON FUNCTION @extschema@.api_key_lookup(regclass) IS

@@ -16,8 +16,8 @@ use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{
-    FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode, function_name, impl_sql_translatable,
-    pg_extern, pg_sys,
+    FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode, PgTupleDesc, function_name,
+    impl_sql_translatable, pg_extern, pg_sys,
 };
 
 use crate::name::{quoted, shown};
@@ -35,8 +35,16 @@ struct Lookup {
     tag_bits: Option<TagBits>,
     /// Finds bcrypt hashes without a tag, such as an application wrote by itself.
     untagged: Option<Plan>,
+    /// The number of the hash column.
+    hash: i32,
     /// Set while rows in plaintext may be left: then the query compares the key column too.
-    fallback_since: Option<Instant>,
+    fallback: Option<Fallback>,
+}
+
+struct Fallback {
+    /// The number of the key column.
+    key: i32,
+    since: Instant,
 }
 
 type Lookups = HashMap<pg_sys::Oid, Rc<Lookup>>;
@@ -50,35 +58,71 @@ thread_local! {
 }
 
 #[pg_extern(sql = false)]
-fn find_by_api_key(call: pg_sys::FunctionCallInfo) -> Rows {
+fn find_by_api_key(call: pg_sys::FunctionCallInfo) -> NoValue {
     // SAFETY: declared in sql/ as a set-returning function of a row type and a text.
-    let (function, row_type, key) = unsafe {
+    let (function, row_type, key, rows) = unsafe {
         pg_sys::InitMaterializedSRF(call, pg_sys::MAT_SRF_USE_EXPECTED_DESC);
         let argument = (*call).args.as_slice(2)[1];
         let row_type = pg_sys::get_fn_expr_argtype((*call).flinfo, 0);
         let key = Text::from_datum(argument.value, argument.isnull);
-        ((*(*call).flinfo).fn_oid, pg_sys::getBaseType(row_type), key)
+        let result = &*(*call).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+        let rows = Rows { store: result.setResult, columns: result.setDesc };
+        ((*(*call).flinfo).fn_oid, pg_sys::getBaseType(row_type), key, rows)
     };
     let lookup = Lookup::for_row_type(row_type, function);
-    let Some(key) = key else { return Rows };
-    // SAFETY: InitMaterializedSRF has made the tuple store of this call.
-    let store = unsafe { (*(*call).resultinfo.cast::<pg_sys::ReturnSetInfo>()).setResult };
-    lookup.find(key.as_bytes(), |row| {
-        // SAFETY: the row is a composite value of the type that the function returns a set of.
-        unsafe {
-            let mut tuple = pg_sys::HeapTupleData {
-                t_len: pgrx::varlena::varsize(row) as u32,
-                t_data: row.cast(),
-                ..Default::default()
-            };
-            pg_sys::tuplestore_puttuple(store, &mut tuple);
-        }
-    });
-    Rows
+    if let Some(key) = key {
+        lookup.find(key.as_bytes(), &rows);
+    }
+    NoValue
 }
 
-/// Stands for the rows in the tuple store.
-struct Rows;
+/// The rows that a call returns.
+struct Rows {
+    store: *mut pg_sys::Tuplestorestate,
+    columns: pg_sys::TupleDesc,
+}
+
+impl Rows {
+    fn put(&self, found: &Found) {
+        self.check(found);
+        // SAFETY: the store is this call's, and the row fits.
+        unsafe { pg_sys::tuplestore_puttupleslot(self.store, found.slot()) };
+    }
+
+    /// A copy in the current memory context, to be put later.
+    fn copy(&self, found: &Found) -> pg_sys::HeapTuple {
+        self.check(found);
+        // SAFETY: the row is valid.
+        unsafe { pg_sys::ExecCopySlotHeapTuple(found.slot()) }
+    }
+
+    fn put_copy(&self, row: pg_sys::HeapTuple) {
+        // SAFETY: `copy` made it.
+        unsafe { pg_sys::tuplestore_puttuple(self.store, row) };
+    }
+
+    /// The caller has no lock on the table, so its columns may have changed since the call began.
+    fn check(&self, found: &Found) {
+        // SAFETY: the store's descriptor lives as long as the call.
+        let wanted = unsafe { PgTupleDesc::from_pg_unchecked(self.columns) };
+        let columns = found.columns();
+        let fits = columns.len() == wanted.len()
+            && columns
+                .iter()
+                .zip(wanted.iter())
+                .all(|(column, wanted)| wanted.attisdropped || column.atttypid == wanted.atttypid);
+        if !fits {
+            refuse(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "the columns of the table changed while find_by_api_key was called",
+                "Call it again.",
+            );
+        }
+    }
+}
+
+/// The rows are in the store.
+struct NoValue;
 
 impl Lookup {
     fn for_row_type(row_type: pg_sys::Oid, function: pg_sys::Oid) -> Rc<Self> {
@@ -88,9 +132,7 @@ impl Lookup {
         }
         let known = LOOKUPS.with_borrow(|all| all.get(&row_type).cloned());
         match known {
-            Some(lookup) if lookup.fallback_since.is_none_or(|at| at.elapsed() < ASK_AGAIN) => {
-                lookup
-            }
+            Some(lookup) if lookup.is_up_to_date() => lookup,
             _ => {
                 let lookup = Rc::new(Self::new(row_type, function));
                 LOOKUPS.with_borrow_mut(|all| all.insert(row_type, lookup.clone()));
@@ -124,79 +166,95 @@ impl Lookup {
         search.lookup()
     }
 
-    /// Hands each row that the key belongs to, as a composite value, to `each`.
-    fn find(&self, text: &[u8], mut each: impl FnMut(*mut pg_sys::varlena)) {
+    fn is_up_to_date(&self) -> bool {
+        self.fallback.as_ref().is_none_or(|fallback| fallback.since.elapsed() < ASK_AGAIN)
+    }
+
+    /// Puts the rows that the key belongs to.
+    fn find(&self, text: &[u8], rows: &Rows) {
         let key = Key::new(text).ok();
-        if key.is_none() && self.fallback_since.is_none() {
+        if key.is_none() && self.fallback.is_none() {
             return;
         }
-        let hash = key.and_then(|key| NewText::new(&keyhash::sha256_hex(key)).into_datum());
-        let plain = || NewText::new(text).into_datum();
-        let mut values = vec![hash];
+        let digest = key.map(keyhash::sha256_hex);
+        let mut values = vec![digest.and_then(|digest| NewText::new(&digest).into_datum())];
         if let Some(bits) = self.tag_bits {
             values.push(key.and_then(|_| Tag::new(text, bits).0.into_datum()));
         }
-        if self.fallback_since.is_some() {
-            values.push(plain());
+        if self.fallback.is_some() {
+            values.push(NewText::new(text).into_datum());
         }
-        let is_found = Self::check(&self.plan, &values, text, key, &mut each);
+        let asked = Asked { text, key, digest };
+        let is_found = self.put_matching(&self.plan, &values, &asked, rows);
         // Nothing but a comparison tells whose they are, so only a key that has no other row pays.
         if !is_found
             && key.is_some()
             && let Some(untagged) = &self.untagged
         {
-            Self::check(untagged, &[], text, key, &mut each);
+            self.put_matching(untagged, &[], &asked, rows);
         }
     }
 
-    /// Hands on the rows of a plan that the key belongs to, and says whether there were any.
-    fn check(
+    /// Puts the rows of a plan that the key belongs to, and says whether there were any.
+    fn put_matching(
+        &self,
         plan: &Plan,
         values: &[Option<pg_sys::Datum>],
-        text: &[u8],
-        key: Option<Key<'_>>,
-        each: &mut impl FnMut(*mut pg_sys::varlena),
+        asked: &Asked<'_>,
+        rows: &Rows,
     ) -> bool {
         let mut is_found = false;
         let (mut candidates, mut hashes) = (Vec::new(), Vec::new());
-        plan.run(values, |found| {
-            let Some(row) = found.datum(1) else { return };
-            match Self::belonging(found, text, key) {
-                Belonging::No => (),
-                Belonging::Yes => {
-                    is_found = true;
-                    // SAFETY: a composite value.
-                    each(unsafe { pg_sys::pg_detoast_datum(row.cast_mut_ptr()) });
-                }
-                Belonging::If(hash) => {
-                    // SAFETY: as above.
-                    candidates.push(unsafe { pg_sys::pg_detoast_datum_copy(row.cast_mut_ptr()) });
-                    hashes.push(hash);
-                }
+        plan.run(values, |found| match self.belonging(found, asked) {
+            Belonging::No => (),
+            Belonging::Yes => {
+                is_found = true;
+                rows.put(found);
+            }
+            Belonging::If(hash) => {
+                candidates.push(rows.copy(found));
+                hashes.push(hash);
             }
         });
-        let Some(key) = key else { return is_found };
-        for (row, matches) in candidates.into_iter().zip(verify_bcrypt(key, &hashes)) {
-            if matches {
-                is_found = true;
-                each(row);
+        if let (Some(key), [_, ..]) = (asked.key, hashes.as_slice()) {
+            for (row, matches) in candidates.into_iter().zip(verify_bcrypt(key, &hashes)) {
+                if matches {
+                    is_found = true;
+                    rows.put_copy(row);
+                }
             }
         }
         is_found
     }
 
     /// The query finds candidates; only the stored hash decides, or the plaintext.
-    fn belonging(found: &Found, text: &[u8], key: Option<Key<'_>>) -> Belonging {
-        if found.text(3).is_some_and(|plain| plain.as_bytes() == text) {
+    fn belonging(&self, found: &Found, asked: &Asked<'_>) -> Belonging {
+        let stored = found.text(self.hash);
+        let stored = stored.as_ref().map(|text| text.trimmed(found.is_padded(self.hash)));
+        // What nearly all look-ups come to. The index has compared the two already, so the time
+        // that this takes tells nobody more.
+        if stored.is_some() && stored == asked.digest.as_ref().map(|digest| digest.as_slice()) {
             return Belonging::Yes;
         }
-        let stored = found.text(2).and_then(|hash| StoredHash::parse(hash.as_bytes()));
-        match (key, stored) {
+        if let Some(Fallback { key, .. }) = self.fallback
+            && let Some(plain) = found.text(key)
+            && plain.trimmed(found.is_padded(key)) == asked.text
+        {
+            return Belonging::Yes;
+        }
+        match (asked.key, stored.and_then(StoredHash::parse)) {
             (Some(_), Some(StoredHash::Bcrypt(hash))) => Belonging::If(hash),
             (Some(key), Some(hash)) if verify(key, &hash) => Belonging::Yes,
             _ => Belonging::No,
         }
     }
+}
+
+/// What is looked up: a text, and if it is a key, that and its SHA-256.
+struct Asked<'a> {
+    text: &'a [u8],
+    key: Option<Key<'a>>,
+    digest: Option<[u8; 64]>,
 }
 
 /// Whether a row is the key's.
@@ -214,10 +272,11 @@ struct Search {
     owner: pg_sys::Oid,
     tag_bits: Option<TagBits>,
     in_force: bool,
+    hash: i32,
     query: Vec<u8>,
-    /// The query that compares the key column too, and the one that asks whether it must; where
-    /// the relation shows that column.
-    fallback: Option<(Vec<u8>, Vec<u8>)>,
+    /// The key column, the query that compares it too, and the one that asks whether it must;
+    /// where the relation shows that column.
+    fallback: Option<(i32, Vec<u8>, Vec<u8>)>,
     untagged: Option<Vec<u8>>,
 }
 
@@ -230,29 +289,32 @@ impl Search {
             quoted(CStr::from_ptr(schema))
         };
         let query = [
-            b"SELECT protected_table, tag_bits, in_force, query, fallback_query, left_query, untagged_query, owner FROM ",
+            b"SELECT protected_table, tag_bits, in_force, query, fallback_query, left_query, untagged_query, owner, hash_number, key_number FROM ",
             schema.as_slice(),
             b".api_key_lookup($1)",
         ];
         let mut all = Vec::new();
         Plan::new(&query.concat(), &[pg_sys::REGCLASSOID]).run(&[relation.into_datum()], |found| {
             let text = |column| Some(found.text(column)?.as_bytes().to_vec());
-            // SAFETY: two oids, an integer and a boolean, by the declaration of the function.
-            let (table, owner, bits, in_force) = unsafe {
+            // SAFETY: integers by the declaration of the function, where it is asked for one.
+            let number = |column| unsafe { i32::from_datum(found.datum(column)?, false) };
+            // SAFETY: two oids and a boolean, likewise.
+            let (table, owner, in_force) = unsafe {
                 (
                     found.datum(1).and_then(|d| pg_sys::Oid::from_datum(d, false)),
                     found.datum(8).and_then(|d| pg_sys::Oid::from_datum(d, false)),
-                    found.datum(2).and_then(|d| i32::from_datum(d, false)),
                     found.datum(3).and_then(|d| bool::from_datum(d, false)),
                 )
             };
+            let key_queries = || Some((number(10)?, text(5)?, text(6)?));
             all.push(Self {
                 table: table.unwrap_or(pg_sys::InvalidOid),
                 owner: owner.unwrap_or(pg_sys::InvalidOid),
-                tag_bits: bits.and_then(|bits| TagBits::new(bits).ok()),
+                tag_bits: number(2).and_then(|bits| TagBits::new(bits).ok()),
                 in_force: in_force == Some(true),
+                hash: number(9).unwrap_or_default(),
                 query: text(4).unwrap_or_default(),
-                fallback: text(5).zip(text(6)),
+                fallback: key_queries(),
                 untagged: text(7),
             });
         });
@@ -264,27 +326,32 @@ impl Search {
         // change.
         let asks_owner = |asks: &[u8]| as_owner(self.owner, || Plan::new(asks, &[]).finds_any());
         let is_any_left = |asks: &[u8]| !self.in_force || asks_owner(asks);
-        let fallback = self.fallback.filter(|(_, asks)| is_any_left(asks));
+        let fallback = self.fallback.filter(|(_, _, asks)| is_any_left(asks));
+        let (key, query) = match fallback {
+            Some((key, query, _)) => (Some(key), query),
+            None => (None, self.query),
+        };
         let mut types = vec![pg_sys::TEXTOID];
         types.extend(self.tag_bits.map(|_| pg_sys::INT4OID));
-        types.extend(fallback.as_ref().map(|_| pg_sys::TEXTOID));
+        types.extend(key.map(|_| pg_sys::TEXTOID));
         Lookup {
-            fallback_since: fallback.as_ref().map(|_| Instant::now()),
-            plan: Plan::new(&fallback.map_or(self.query, |(query, _)| query), &types),
+            plan: Plan::new(&query, &types),
             tag_bits: self.tag_bits,
+            hash: self.hash,
+            fallback: key.map(|key| Fallback { key, since: Instant::now() }),
             untagged: self.untagged.map(|query| Plan::new(&query, &[])),
         }
     }
 }
 
 // SAFETY: a set-returning function in materialize mode returns nothing else.
-unsafe impl BoxRet for Rows {
+unsafe impl BoxRet for NoValue {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
         fcinfo.return_null()
     }
 }
 
-impl_sql_translatable!(Rows, "SETOF anyelement");
+impl_sql_translatable!(NoValue, "SETOF anyelement");
 
 /// Drops the plans when one of the relations, or a trigger on it, changes.
 fn watch(relation: pg_sys::Oid) {

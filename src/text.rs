@@ -32,6 +32,15 @@ impl Text<'_> {
         unsafe { varlena::varlena_to_byte_slice(self.plain) }
     }
 
+    /// The bytes, without the blanks that pad a `char(n)` if it is one.
+    pub fn trimmed(&self, is_padded: bool) -> &[u8] {
+        let mut bytes = self.as_bytes();
+        while is_padded && let [rest @ .., b' '] = bytes {
+            bytes = rest;
+        }
+        bytes
+    }
+
     /// The bytes as a name; one that isn't UTF-8 names nothing we know.
     pub fn as_name(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()

@@ -54,13 +54,7 @@ impl Arguments {
 
     /// The key's bytes; the blanks that pad a `char(n)` are not part of it.
     fn key_bytes<'t>(&self, text: &'t Text<'_>) -> &'t [u8] {
-        let mut bytes = text.as_bytes();
-        while self.key_is_padded
-            && let [rest @ .., b' '] = bytes
-        {
-            bytes = rest;
-        }
-        bytes
+        text.trimmed(self.key_is_padded)
     }
 }
 
