@@ -32,13 +32,18 @@ BEGIN
          UNION ALL
         -- what others get in place of that
         SELECT split_part(c.pair, '=', 1), substr(c.pair, strpos(c.pair, '=') + 1),
-               format('%s of %s', split_part(c.pair, '=', 1), concat_ws(' in ', w.of_role, w.of_database)),
-               format('ALTER %s RESET %s;', concat_ws(' IN ', initcap(w.of_role), CASE WHEN w.of_role IS NULL THEN initcap(w.of_database) ELSE w.of_database END), split_part(c.pair, '=', 1))
+               format('%s of %s', split_part(c.pair, '=', 1), w.whose),
+               format('ALTER %s RESET %s;', w.whom, split_part(c.pair, '=', 1))
           FROM pg_db_role_setting AS d
                CROSS JOIN LATERAL unnest(d.setconfig) AS c (pair)
                CROSS JOIN LATERAL (
-                   SELECT 'role ' || quote_ident(pg_get_userbyid(nullif(d.setrole, 0))),
-                          'database ' || (SELECT quote_ident(b.datname) FROM pg_database AS b WHERE b.oid = d.setdatabase)) AS w (of_role, of_database)
+                   SELECT quote_ident(pg_get_userbyid(nullif(d.setrole, 0))),
+                          (SELECT quote_ident(b.datname) FROM pg_database AS b WHERE b.oid = d.setdatabase)) AS n (role_name, database_name)
+               CROSS JOIN LATERAL (
+                   SELECT coalesce('role ' || n.role_name || coalesce(' in database ' || n.database_name, ''),
+                                   'database ' || n.database_name, 'all roles'),
+                          coalesce('ROLE ' || n.role_name || coalesce(' IN DATABASE ' || n.database_name, ''),
+                                   'DATABASE ' || n.database_name, 'ROLE ALL')) AS w (whose, whom)
          WHERE d.setdatabase IN (0, (SELECT b.oid FROM pg_database AS b WHERE b.datname = current_database()))),
     is_on AS (
         SELECT r.name, r.finding, r.detail, s.value, s.object, s.remedy
@@ -59,9 +64,9 @@ BEGIN
      WHERE e.extname = 'pg_stat_statements';
     IF statements_schema IS NOT NULL THEN
         BEGIN
-            -- Constants of utility statements are kept: a quoted word as long and as mixed as a key.
+            -- Constants of utility statements are kept: a quoted word as long as a key, with a digit.
             EXECUTE format($sql$SELECT count(*) FROM %I.pg_stat_statements AS s
-                             WHERE s.query ~ '''[A-Za-z0-9_.+/=-]{20,1024}''' AND s.query ~ '''[^'']*[0-9][^'']*'''$sql$,
+                             WHERE s.query ~ '''(?=[^'']*[0-9])[A-Za-z0-9_.+/=-]{20,}'''$sql$,
                            statements_schema) INTO suspects;
             IF suspects > 0 THEN
                 RETURN QUERY SELECT 'risk', 'pg_stat_statements', format('%I.pg_stat_statements', statements_schema),
@@ -140,13 +145,10 @@ BEGIN
             RETURN QUERY SELECT 'leak', 'plaintext', format('%s.%I', target, p.key_column),
                 format('keys in plaintext: %s', counted),
                 format('CALL %s(%L);', '@extschema@.migrate_api_keys', target);
-            -- one by one, as long as they are few
-            IF counted <= shown * shown THEN
-                RETURN QUERY
-                SELECT 'leak', 'quarantine', format('%s %s', q.part, q.row_id), 'can''t be hashed: ' || q.reason,
-                       'issue a new key to its owner'
-                  FROM @extschema@.api_key_quarantine(target) AS q LIMIT shown;
-            END IF;
+            RETURN QUERY
+            SELECT 'leak', 'quarantine', format('%s %s', q.part, q.row_id), 'can''t be hashed: ' || q.reason,
+                   'issue a new key to its owner'
+              FROM @extschema@.api_key_quarantine(target) AS q LIMIT shown;
         END IF;
         EXECUTE format('SELECT count(*) FROM %s WHERE NOT @extschema@.is_api_key_hash(%I::text)', target, p.hash_column)
            INTO counted;

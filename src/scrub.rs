@@ -126,7 +126,11 @@ impl Pages {
             let fork = pg_sys::ForkNumber::MAIN_FORKNUM;
             let blocks = pg_sys::RelationGetNumberOfBlocksInFork(relation, fork);
             let strategy = pg_sys::GetAccessStrategy(pg_sys::BufferAccessStrategyType::BAS_VACUUM);
-            let horizon = pg_sys::GetOldestNonRemovableTransactionId(relation);
+            // Of an index nobody may ask for it.
+            let horizon = match self.kind {
+                Kind::Heap => pg_sys::GetOldestNonRemovableTransactionId(relation),
+                Kind::Btree | Kind::Hash => pg_sys::InvalidTransactionId,
+            };
             for block in 0..blocks {
                 check_for_interrupts!();
                 let normal = pg_sys::ReadBufferMode::RBM_NORMAL;

@@ -176,6 +176,7 @@ fn keys_are_gone_from_primary_standby_and_new_backups() {
     session.notices();
 
     // Control: migrated, and all of it still there.
+    session.run("CHECKPOINT");
     primary.wait_for_followers();
     for (cluster, name) in [(&primary, "primary"), (&standby, "standby")] {
         let found = cluster.scan(MARKER);
@@ -204,6 +205,8 @@ fn keys_are_gone_from_primary_standby_and_new_backups() {
 
     let took = erase(&mut session);
     eprintln!("scrubbed in {took:?}");
+    // A standby makes a checkpoint of its own only after one of its primary.
+    session.run("CHECKPOINT");
     primary.wait_for_followers();
     let backup = primary.base_backup();
     for (findings, name) in [
@@ -261,7 +264,7 @@ fn refused(session: &mut Session, sql: &str) -> String {
 #[test]
 fn scrub_refuses_while_dead_rows_are_held() {
     let primary = Cluster::with(
-        "max_prepared_transactions = 5\n hot_standby_feedback = on\n wal_receiver_status_interval = 1",
+        "autovacuum = off\n max_prepared_transactions = 5\n hot_standby_feedback = on\n wal_receiver_status_interval = 1",
     );
     let mut session = small_table(&primary);
     let scrub = "SELECT * FROM scrub_api_keys('clients')";
