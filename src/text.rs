@@ -22,8 +22,15 @@ impl Text<'_> {
     /// `datum` is a non-null value of a variable-length type that outlives the result.
     pub unsafe fn new(datum: pg_sys::Datum) -> Self {
         let stored = datum.cast_mut_ptr();
-        // SAFETY: by this function's contract.
-        let plain = unsafe { pg_sys::pg_detoast_datum_packed(stored) };
+        // SAFETY: by this function's contract. Few values are compressed or stored elsewhere, and
+        // only they are worth a call.
+        let plain = unsafe {
+            if varlena::varatt_is_4b_c(stored) || varlena::varatt_is_1b_e(stored) {
+                pg_sys::pg_detoast_datum_packed(stored)
+            } else {
+                stored
+            }
+        };
         Self { plain, is_copy: plain != stored, lifetime: PhantomData }
     }
 

@@ -29,6 +29,25 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// Read once for each trigger of a command, during which the table can't change.
+    ///
+    /// # Safety
+    /// `call` is a call of the trigger function, and `row` its row.
+    unsafe fn of<'c>(call: pg_sys::FunctionCallInfo, row: &Row<'_>) -> &'c Self {
+        const { assert!(!std::mem::needs_drop::<Self>(), "PostgreSQL drops nothing") };
+        // SAFETY: PostgreSQL keeps `fn_extra` for us, and frees it with the memory context beside it.
+        unsafe {
+            let function = &mut *(*call).flinfo;
+            if function.fn_extra.is_null() {
+                let arguments = Self::read(row);
+                let place = pg_sys::MemoryContextAlloc(function.fn_mcxt, size_of::<Self>());
+                place.cast::<Self>().write(arguments);
+                function.fn_extra = place;
+            }
+            &*function.fn_extra.cast()
+        }
+    }
+
     fn read(row: &Row<'_>) -> Self {
         let mut given = row.arguments();
         let (Some(key), Some(hash)) = (given.next(), given.next()) else {
@@ -67,20 +86,21 @@ fn hash_api_key_trigger(call: pg_sys::FunctionCallInfo) -> NewRow {
     if !row.is_insert() && upsert::nothing_is_offered() && is_key_null(&row) {
         return row.unchanged(); // the third trigger, nearly always
     }
-    let arguments = Arguments::read(&row);
+    // SAFETY: the row is this call's.
+    let arguments = unsafe { Arguments::of(call, &row) };
     // SAFETY: `Arguments` holds string columns only.
     let Some(text) = (unsafe { row.new_text(arguments.key) }) else {
-        upsert::refuse_lost_key(&row, &arguments);
+        upsert::refuse_lost_key(&row, arguments);
         return row.unchanged();
     };
     let key = match Key::new(arguments.key_bytes(&text)) {
         Ok(key) => key,
-        Err(fault) => return keep_or_raise(row, &arguments, fault),
+        Err(fault) => return keep_or_raise(row, arguments, fault),
     };
-    let hash = match kept_hash(&row, &arguments, key) {
+    let hash = match kept_hash(&row, arguments, key) {
         Kept::No => match arguments.policy.hash(key) {
             Ok(hash) => hash,
-            Err(Error::Key(fault)) => return keep_or_raise(row, &arguments, fault),
+            Err(Error::Key(fault)) => return keep_or_raise(row, arguments, fault),
             Err(error) => raise(error),
         },
         Kept::Same(hash) => hash,
@@ -122,6 +142,9 @@ enum Kept {
 }
 
 fn kept_hash(row: &Row<'_>, arguments: &Arguments, key: Key<'_>) -> Kept {
+    if row.is_insert() {
+        return Kept::No;
+    }
     // SAFETY: `Arguments` holds string columns only.
     let (old_key, old_hash, new_hash) = unsafe {
         (row.old_text(arguments.key), row.old_text(arguments.hash), row.new_text(arguments.hash))

@@ -17,13 +17,15 @@ pub fn sha256_hex(key: Key<'_>) -> [u8; HEX_LEN] {
     to_hex(&digest(key))
 }
 
-/// Lower-case digits, written in place: `hex::encode` allocates and costs more than the hash.
+/// Lower-case digits, written in place: `hex::encode` allocates and costs more than the hash. No
+/// table, so that the compiler takes 16 bytes at a time.
 pub fn to_hex(digest: &[u8; 32]) -> [u8; HEX_LEN] {
+    let digit = |half: u8| half + if half < 10 { b'0' } else { b'a' - 10 };
     let mut digits = [0; HEX_LEN];
-    match hex::encode_to_slice(digest, &mut digits) {
-        Ok(()) => digits,
-        Err(_) => unreachable!("64 digits hold 32 bytes"),
+    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(digest) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
+    digits
 }
 
 /// Reads 64 lower-case hex digits; anything else is `None`.
