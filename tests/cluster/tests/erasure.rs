@@ -180,7 +180,6 @@ fn keys_are_gone_from_primary_standby_and_new_backups() {
     primary.wait_for_followers();
     for (cluster, name) in [(&primary, "primary"), (&standby, "standby")] {
         let found = cluster.scan(MARKER);
-        eprintln!("{name}, migrated: {:?}", places(&mut session, &found));
         for (relation, path) in paths(&mut session) {
             let least = match relation.as_str() {
                 "clients" | "clients_api_key_key" | "clients_composite" | "clients_lower" => 15_000,
@@ -204,7 +203,7 @@ fn keys_are_gone_from_primary_standby_and_new_backups() {
     assert!(of(&primary.scan(MARKER), &path) > 10_000, "control: after VACUUM");
 
     let took = erase(&mut session);
-    eprintln!("scrubbed in {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     // A standby makes a checkpoint of its own only after one of its primary.
     session.run("CHECKPOINT");
     primary.wait_for_followers();
@@ -216,11 +215,6 @@ fn keys_are_gone_from_primary_standby_and_new_backups() {
     ] {
         let found = places(&mut session, &findings);
         assert!(of(&findings, "base/") + of(&findings, "global/") == 0, "{name}: {found:#?}");
-        eprintln!(
-            "{name}, erased: {} in WAL, {} elsewhere",
-            of(&findings, "pg_wal/"),
-            findings.len() - of(&findings, "pg_wal/")
-        );
     }
     let leaks = leaks(&mut session);
     assert!(leaks.is_empty(), "{leaks:#?}");
