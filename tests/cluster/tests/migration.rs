@@ -135,7 +135,8 @@ fn a_cancel_stops_all_threads() {
         assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{}", describe(&error));
         assert!(began.elapsed() < SOON, "{statement} took {:?}", began.elapsed());
         session.run("RESET statement_timeout");
-        assert_eq!(threads(pid).len(), 1);
+        // The kernel lists a thread for a moment after it was joined.
+        wait_until("only its own thread is left", || threads(pid).len() == 1);
     }
     let verified: bool = session.value(
         "SELECT bool_and(verify_api_key('key-' || n, hash))
