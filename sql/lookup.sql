@@ -46,7 +46,7 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
         SELECT d.refobjid FROM pg_rewrite AS r
                JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
          WHERE r.ev_class = relation AND d.refclassid = 'pg_class'::regclass
-    ), found AS (
+    ), found AS MATERIALIZED ( -- or what its columns say would be asked for wherever they stand
         SELECT p.protected_table, p.tag_bits, p.in_force,
                (SELECT attnum::integer FROM pg_attribute WHERE attrelid = relation AND attname = p.hash_column) AS hash_number,
                (SELECT attnum::integer FROM pg_attribute WHERE attrelid = relation AND attname = p.key_column) AS key_number,
