@@ -63,7 +63,7 @@ BEGIN
     ELSE
         EXECUTE format('SELECT ''No match: '' || l.mistake FROM @extschema@.api_key_lookalikes($1) AS l
                          WHERE EXISTS (SELECT FROM %s AS t WHERE t.%s %s)
-                         LIMIT 1', target, lookup.hash_column, replace(lookup.hash_equals, ') $::', ') l.stored::'))
+                         LIMIT 1', target, lookup.hash_column, replace(lookup.hash_equals, ' $::', ' l.stored::'))
            INTO explanation USING key;
     END IF;
     IF explanation IS NULL THEN

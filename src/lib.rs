@@ -4,6 +4,7 @@
 //! in `sql/`, so that a declaration, its volatility and its COMMENT stand in one place.
 
 mod bulk;
+mod equality;
 mod error;
 mod explain;
 mod functions;

@@ -1,9 +1,12 @@
 //! `find_by_api_key`: from a key to its rows, by one index probe for every algorithm.
 //!
-//! A backend keeps one plan for each row type that it was asked for. Any change to the table or
+//! The hash is looked for first. Only a key that no hash belongs to is looked for in plaintext, as
+//! long as there is any.
+//!
+//! A backend keeps the plans for each row type that it was asked for. Any change to the table or
 //! its triggers reaches it as an invalidation of the table's relcache entry, and drops the plans.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
@@ -33,18 +36,32 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 struct Lookup {
     plan: Plan,
     tag_bits: Option<TagBits>,
-    /// Finds bcrypt hashes without a tag, such as an application wrote by itself.
-    untagged: Option<Plan>,
     /// The number of the hash column.
     hash: i32,
-    /// Set while rows in plaintext may be left: then the query compares the key column too.
+    /// Where the relation shows the key column.
     fallback: Option<Fallback>,
+    /// Finds bcrypt hashes without a tag, such as an application wrote by itself.
+    untagged: Option<Lazy>,
 }
 
+/// A query that is parsed when it is first needed.
+struct Lazy {
+    query: Vec<u8>,
+    types: &'static [pg_sys::Oid],
+    plan: OnceCell<Plan>,
+}
+
+/// Finds keys that are still in plaintext.
 struct Fallback {
     /// The number of the key column.
     key: i32,
-    since: Instant,
+    plan: Lazy,
+    /// Asks whether there are any; `None` where nothing keeps new ones out.
+    asks: Option<Vec<u8>>,
+    /// Sees all rows of the table, where row security hides some from the user.
+    owner: pg_sys::Oid,
+    /// What was answered, and until when that counts; `None`: as long as the triggers stay.
+    answer: Cell<Option<(bool, Option<Instant>)>>,
 }
 
 type Lookups = HashMap<pg_sys::Oid, Rc<Lookup>>;
@@ -132,8 +149,8 @@ impl Lookup {
         }
         let known = LOOKUPS.with_borrow(|all| all.get(&row_type).cloned());
         match known {
-            Some(lookup) if lookup.is_up_to_date() => lookup,
-            _ => {
+            Some(lookup) => lookup,
+            None => {
                 let lookup = Rc::new(Self::new(row_type, function));
                 LOOKUPS.with_borrow_mut(|all| all.insert(row_type, lookup.clone()));
                 lookup
@@ -166,32 +183,34 @@ impl Lookup {
         search.lookup()
     }
 
-    fn is_up_to_date(&self) -> bool {
-        self.fallback.as_ref().is_none_or(|fallback| fallback.since.elapsed() < ASK_AGAIN)
-    }
-
     /// Puts the rows that the key belongs to.
     fn find(&self, text: &[u8], rows: &Rows) {
         let key = Key::new(text).ok();
-        if key.is_none() && self.fallback.is_none() {
+        let digest = key.map(keyhash::sha256_hex);
+        let asked = Asked { text, key, digest };
+        if let Some(digest) = digest {
+            let mut values = vec![NewText::new(&digest).into_datum()];
+            values.extend(self.tag_bits.map(|bits| Tag::new(text, bits).0.into_datum()));
+            if self.put_matching(&self.plan, &values, &asked, rows) {
+                return;
+            }
+        }
+        if let Some(fallback) = &self.fallback
+            && fallback.is_any_left()
+            && self.put_matching(
+                fallback.plan.get(),
+                &[NewText::new(text).into_datum()],
+                &asked,
+                rows,
+            )
+        {
             return;
         }
-        let digest = key.map(keyhash::sha256_hex);
-        let mut values = vec![digest.and_then(|digest| NewText::new(&digest).into_datum())];
-        if let Some(bits) = self.tag_bits {
-            values.push(key.and_then(|_| Tag::new(text, bits).0.into_datum()));
-        }
-        if self.fallback.is_some() {
-            values.push(NewText::new(text).into_datum());
-        }
-        let asked = Asked { text, key, digest };
-        let is_found = self.put_matching(&self.plan, &values, &asked, rows);
         // Nothing but a comparison tells whose they are, so only a key that has no other row pays.
-        if !is_found
-            && key.is_some()
+        if key.is_some()
             && let Some(untagged) = &self.untagged
         {
-            self.put_matching(untagged, &[], &asked, rows);
+            self.put_matching(untagged.get(), &[], &asked, rows);
         }
     }
 
@@ -236,9 +255,9 @@ impl Lookup {
         if stored.is_some() && stored == asked.digest.as_ref().map(|digest| digest.as_slice()) {
             return Belonging::Yes;
         }
-        if let Some(Fallback { key, .. }) = self.fallback
-            && let Some(plain) = found.text(key)
-            && plain.trimmed(found.is_padded(key)) == asked.text
+        if let Some(Fallback { key, .. }) = &self.fallback
+            && let Some(plain) = found.text(*key)
+            && plain.trimmed(found.is_padded(*key)) == asked.text
         {
             return Belonging::Yes;
         }
@@ -247,6 +266,37 @@ impl Lookup {
             (Some(key), Some(hash)) if verify(key, &hash) => Belonging::Yes,
             _ => Belonging::No,
         }
+    }
+}
+
+impl Lazy {
+    const fn new(query: Vec<u8>, types: &'static [pg_sys::Oid]) -> Self {
+        Self { query, types, plan: OnceCell::new() }
+    }
+
+    fn get(&self) -> &Plan {
+        self.plan.get_or_init(|| Plan::new(&self.query, self.types))
+    }
+}
+
+impl Fallback {
+    /// Whether rows in plaintext are left, or may be.
+    ///
+    /// Under triggers in force plaintext only ever goes away, so "none" holds until they change;
+    /// but a transaction that keeps an old snapshot may have missed both them and the rows.
+    fn is_any_left(&self) -> bool {
+        let Some(asks) = &self.asks else { return true };
+        if let Some((answer, until)) = self.answer.get()
+            && until.is_none_or(|until| Instant::now() < until)
+        {
+            return answer;
+        }
+        let answer = as_owner(self.owner, || Plan::new(asks, &[]).finds_any());
+        // SAFETY: a variable of the backend.
+        let sees_the_latest = unsafe { pg_sys::XactIsoLevel } < pg_sys::XACT_REPEATABLE_READ as i32;
+        let for_good = !answer && sees_the_latest;
+        self.answer.set(Some((answer, (!for_good).then(|| Instant::now() + ASK_AGAIN))));
+        answer
     }
 }
 
@@ -268,14 +318,13 @@ enum Belonging {
 /// The queries by which a relation is searched, as `api_key_lookup` writes them.
 struct Search {
     table: pg_sys::Oid,
-    /// Sees all rows of the table, where row security hides some from the user.
     owner: pg_sys::Oid,
     tag_bits: Option<TagBits>,
     in_force: bool,
     hash: i32,
     query: Vec<u8>,
-    /// The key column, the query that compares it too, and the one that asks whether it must;
-    /// where the relation shows that column.
+    /// The key column, the query by it, and the one that asks whether it holds any key; where the
+    /// relation shows that column.
     fallback: Option<(i32, Vec<u8>, Vec<u8>)>,
     untagged: Option<Vec<u8>>,
 }
@@ -322,24 +371,21 @@ impl Search {
     }
 
     fn lookup(self) -> Lookup {
-        // Under triggers in force plaintext only ever goes away, so "none left" holds until they
-        // change.
-        let asks_owner = |asks: &[u8]| as_owner(self.owner, || Plan::new(asks, &[]).finds_any());
-        let is_any_left = |asks: &[u8]| !self.in_force || asks_owner(asks);
-        let fallback = self.fallback.filter(|(_, _, asks)| is_any_left(asks));
-        let (key, query) = match fallback {
-            Some((key, query, _)) => (Some(key), query),
-            None => (None, self.query),
-        };
         let mut types = vec![pg_sys::TEXTOID];
         types.extend(self.tag_bits.map(|_| pg_sys::INT4OID));
-        types.extend(key.map(|_| pg_sys::TEXTOID));
+        let fallback = self.fallback.map(|(key, query, asks)| Fallback {
+            key,
+            plan: Lazy::new(query, &[pg_sys::TEXTOID]),
+            asks: self.in_force.then_some(asks),
+            owner: self.owner,
+            answer: Cell::new(None),
+        });
         Lookup {
-            plan: Plan::new(&query, &types),
+            plan: Plan::new(&self.query, &types),
             tag_bits: self.tag_bits,
             hash: self.hash,
-            fallback: key.map(|key| Fallback { key, since: Instant::now() }),
-            untagged: self.untagged.map(|query| Plan::new(&query, &[])),
+            fallback,
+            untagged: self.untagged.map(|query| Lazy::new(query, &[])),
         }
     }
 }

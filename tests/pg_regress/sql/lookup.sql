@@ -52,6 +52,14 @@ SELECT id FROM find_by_api_key(NULL::by_integer, 'odd key');
 SELECT id FROM find_by_api_key(NULL::by_integer, 'plain-key');
 SELECT id FROM find_by_api_key(NULL::by_integer, 'key-7');
 SELECT id FROM find_by_api_key(NULL::by_integer, 'ODD KEY');
+-- plaintext is looked for only where no hash is found: a second row with the key does not come between
+ALTER TABLE by_integer DISABLE TRIGGER USER;
+INSERT INTO by_integer VALUES (103, 'twin', 'key-7');
+SELECT protect_api_keys('by_integer');
+SELECT id FROM find_by_api_key(NULL::by_integer, 'key-7');
+UPDATE by_integer SET api_key_hash = NULL WHERE id = 7;
+SELECT id FROM find_by_api_key(NULL::by_integer, 'key-7');
+DELETE FROM by_integer WHERE id = 103;
 
 -- the plan goes with what it was made for
 SELECT protect_api_keys('by_integer', algorithm => 'bcrypt', cost => 4);
