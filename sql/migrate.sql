@@ -130,8 +130,8 @@ COMMENT ON FUNCTION @extschema@.check_api_keys(regclass, name, name, text, integ
 -- doing it
 
 CREATE FUNCTION @extschema@.api_key_migrate_batch(
-    part regclass, first_block bigint, end_block bigint, protection record, threads integer,
-    users_path text)
+    part regclass, first_block bigint, end_block bigint, protection record, pending text,
+    threads integer, users_path text)
     RETURNS bigint
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -141,8 +141,6 @@ DECLARE
     first_row tid := format('(%s,0)', first_block);
     next_row tid;
     end_row constant tid := format('(%s,0)', least(end_block, 4294967295));
-    pending constant text := @extschema@.api_key_pending(
-        protection.key_column, protection.hash_column, protection.algorithm);
     in_range constant text := format(
         't.ctid OPERATOR(pg_catalog.>=) $1 AND t.ctid OPERATOR(pg_catalog.<) $2 AND %s', pending);
     -- Keep a hash that an application made of this very key, if it is good enough.
@@ -218,15 +216,15 @@ BEGIN
     RETURN moved;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.api_key_migrate_batch(regclass, bigint, bigint, record, integer, text) IS
+COMMENT ON FUNCTION @extschema@.api_key_migrate_batch(regclass, bigint, bigint, record, text, integer, text) IS
     'hashes the plaintext keys of a range of blocks of one table or partition, for migrate_api_keys; returns how many';
 
-CREATE FUNCTION @extschema@.api_key_migration_lock(target regclass, slot bigint) RETURNS bigint
+CREATE FUNCTION @extschema@.api_key_migration_lock(target regclass) RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT hashtextextended('pg_api_key migration', target::oid::bigint) + coalesce(slot, 0) $$;
-COMMENT ON FUNCTION @extschema@.api_key_migration_lock(regclass, bigint) IS
-    'number of the advisory lock by which sessions that migrate the same table know of each other';
+    AS $$ SELECT hashtextextended('pg_api_key migration', target::oid::bigint) $$;
+COMMENT ON FUNCTION @extschema@.api_key_migration_lock(regclass) IS
+    'number of the first advisory lock by which sessions that migrate the same table know of each other';
 
 CREATE PROCEDURE @extschema@.migrate_api_keys(
     target regclass,
@@ -259,6 +257,8 @@ DECLARE
     moved_now bigint;
     rate numeric;
     bounds bigint[];
+    pending pg_catalog.text;
+    lock bigint;
     slot bigint;
     left_over pg_catalog.text;
     left_count bigint;
@@ -279,6 +279,8 @@ BEGIN
                   HINT = format('New keys would go on coming in plaintext; first: SELECT %s(%L);',
                                 '@extschema@.protect_api_keys', target);
     END IF;
+    pending := @extschema@.api_key_pending(protection.key_column, protection.hash_column, protection.algorithm);
+    lock := @extschema@.api_key_migration_lock(target);
     -- A batch of bcrypt hashes takes about two seconds on two cores, however costly one is.
     most_rows := CASE WHEN protection.algorithm = 'bcrypt'
                       THEN least(batch_size, greatest(12, 320 * 2.0 ^ (10 - protection.cost)))
@@ -309,18 +311,18 @@ BEGIN
             -- start, the second in the middle. Each lock tells for one transaction that its place
             -- is taken. Correctness does not depend on it.
             SELECT s INTO slot FROM generate_series(0, 3) AS s
-             WHERE pg_try_advisory_xact_lock(@extschema@.api_key_migration_lock(target, s)) LIMIT 1;
+             WHERE pg_try_advisory_xact_lock(lock + s) LIMIT 1;
             start := blocks * (ARRAY[0, 2, 1, 3])[coalesce(slot, 0) + 1] / 4;
             FOREACH bounds SLICE 1 IN ARRAY ARRAY[[start, blocks], [0, start]] LOOP
                 at := bounds[1];
                 WHILE at < bounds[2] LOOP
                     moved_now := @extschema@.api_key_migrate_batch(
-                        part, at, least(at + step, bounds[2]), protection, threads, users_path);
+                        part, at, least(at + step, bounds[2]), protection, pending, threads, users_path);
                     -- for triggers that are deferred until now
                     PERFORM set_config('search_path', users_path, true);
                     COMMIT;
                     PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-                    PERFORM pg_try_advisory_xact_lock(@extschema@.api_key_migration_lock(target, slot));
+                    PERFORM pg_try_advisory_xact_lock(lock + coalesce(slot, 0));
                     moved := moved + moved_now;
                     moved_in_pass := moved_in_pass + moved_now;
                     at := at + step;

@@ -119,14 +119,6 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Whether the new value of a column is null.
-    pub fn is_null(&self, column: Column) -> bool {
-        let mut is_null = false;
-        // SAFETY: tuple, descriptor and column belong together.
-        unsafe { pg_sys::SPI_getbinval(self.new, self.columns, column.0, &mut is_null) };
-        is_null
-    }
-
     /// The new value of a column of a string type.
     ///
     /// # Safety

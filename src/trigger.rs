@@ -15,7 +15,7 @@ use crate::name::shown;
 use crate::row::{Column, NewRow, Row};
 use crate::settings::max_bcrypt_cost;
 use crate::text::{NewText, Text};
-use crate::upsert;
+use crate::upsert::{self, Command};
 use crate::verify::verify;
 
 /// The trigger's arguments: key column, hash column, algorithm, cost, tag column, tag bits.
@@ -24,6 +24,8 @@ pub struct Arguments {
     pub key: Column,
     pub hash: Column,
     pub tag: Option<(Column, TagBits)>,
+    /// The command that is running; the arguments are read anew for another.
+    pub command: Command,
     key_is_padded: bool,
     policy: Policy,
 }
@@ -66,6 +68,7 @@ impl Arguments {
             tag: tag.map(|name| {
                 (integer_column(row, name), TagBits::new(bits).unwrap_or_else(|e| raise(e)))
             }),
+            command: Command::current(),
             key_is_padded: key_type == pg_sys::BPCHAROID,
             policy: policy.unwrap_or_else(|error| raise(error)),
         }
@@ -83,9 +86,6 @@ fn hash_api_key_trigger(call: pg_sys::FunctionCallInfo) -> NewRow {
     let Some(row) = (unsafe { Row::from_call(call) }) else {
         misuse("hash_api_key_trigger must be fired before INSERT or UPDATE of a row");
     };
-    if !row.is_insert() && upsert::nothing_is_offered() && is_key_null(&row) {
-        return row.unchanged(); // the third trigger, nearly always
-    }
     // SAFETY: the row is this call's.
     let arguments = unsafe { Arguments::of(call, &row) };
     // SAFETY: `Arguments` holds string columns only.
@@ -106,13 +106,13 @@ fn hash_api_key_trigger(call: pg_sys::FunctionCallInfo) -> NewRow {
         Kept::Same(hash) => hash,
         Kept::Other => {
             let detail = "The hash column holds the hash of another key.";
-            return keep(row, detail, "Set the wrong one of the two to null.");
+            return keep(row, arguments.command, detail, "Set the wrong one of the two to null.");
         }
     };
     let mut buffer = [0; StoredHash::MAX_LEN];
     let hash = hash.encode(&mut buffer);
     if row.is_insert() {
-        upsert::offer(&row, hash);
+        upsert::offer(&row, arguments.command, hash);
     }
     let hash = NewText::new(hash).into_datum();
     match arguments.tag {
@@ -124,11 +124,6 @@ fn hash_api_key_trigger(call: pg_sys::FunctionCallInfo) -> NewRow {
             unsafe { row.replace([arguments.key, arguments.hash, column], [None, hash, tag]) }
         }
     }
-}
-
-/// Whether the key column, named by the first argument, is null in the new row.
-fn is_key_null(row: &Row<'_>) -> bool {
-    row.arguments().next().is_some_and(|name| row.is_null(named(row, name)))
 }
 
 /// What becomes of a hash that stands beside a key which an UPDATE does not change.
@@ -174,6 +169,7 @@ fn keep_or_raise(row: Row<'_>, arguments: &Arguments, fault: KeyError) -> NewRow
             let detail = format!("The key can't be hashed: {fault}.");
             keep(
                 row,
+                arguments.command,
                 &detail,
                 "api_key_quarantine lists such rows. Issue new keys to their owners.",
             )
@@ -183,8 +179,8 @@ fn keep_or_raise(row: Row<'_>, arguments: &Arguments, fault: KeyError) -> NewRow
 }
 
 /// Lets the row pass as it is, and says so once a command.
-fn keep(row: Row<'_>, detail: &str, hint: &'static str) -> NewRow {
-    if upsert::first_in_command(row.table_id()) {
+fn keep(row: Row<'_>, command: Command, detail: &str, hint: &'static str) -> NewRow {
+    if upsert::first_in_command(row.table_id(), command) {
         let table = shown(row.table_name().to_bytes());
         let message = format!("an API key of table \"{table}\" stays in plaintext");
         let code = PgSqlErrorCode::ERRCODE_WARNING;

@@ -20,7 +20,7 @@ use crate::trigger::Arguments;
 /// A command of this backend. `GetCurrentCommandId` would not do: a PL/pgSQL trigger in between
 /// moves it on, while the command's own snapshot keeps the number that it began with.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Command {
+pub struct Command {
     transaction: pg_sys::TransactionId,
     id: pg_sys::CommandId,
 }
@@ -40,13 +40,13 @@ thread_local! {
 }
 
 impl Command {
-    fn current() -> Self {
+    pub fn current() -> Self {
         // SAFETY: called by a trigger, so inside a transaction that writes, with a snapshot.
         unsafe {
             let snapshot = if pg_sys::ActiveSnapshotSet() {
                 pg_sys::GetActiveSnapshot()
             } else {
-                std::ptr::null_mut()
+                ptr::null_mut()
             };
             Self {
                 transaction: pg_sys::GetTopTransactionId(),
@@ -57,8 +57,8 @@ impl Command {
 }
 
 /// Remembers the hash of a key that an INSERT is about to write.
-pub fn offer(row: &Row<'_>, hash: &[u8]) {
-    let (table, command) = (row.table_id(), Command::current());
+pub fn offer(row: &Row<'_>, command: Command, hash: &[u8]) {
+    let table = row.table_id();
     OFFERS.with_borrow_mut(|offers| {
         if let Some(mine) = offers.iter_mut().find(|o| o.table == table && o.command == command) {
             mine.hash.clear();
@@ -73,14 +73,9 @@ pub fn offer(row: &Row<'_>, hash: &[u8]) {
     });
 }
 
-/// Whether no insert of this backend has left word.
-pub fn nothing_is_offered() -> bool {
-    OFFERS.with_borrow(Vec::is_empty)
-}
-
 /// Raises an error if this UPDATE is the second half of an upsert that loses its new key.
 pub fn refuse_lost_key(row: &Row<'_>, arguments: &Arguments) {
-    let (table, command) = (row.table_id(), Command::current());
+    let (table, command) = (row.table_id(), arguments.command);
     let offered = OFFERS.with_borrow(|offers| {
         let mine = offers.iter().find(|o| o.table == table && o.command == command);
         mine.map(|offer| offer.hash.clone())
@@ -146,7 +141,7 @@ fn is_stored(row: &Row<'_>, hash: Column, offered: &[u8]) -> bool {
 }
 
 /// Whether this command has not asked for this table yet.
-pub fn first_in_command(table: pg_sys::Oid) -> bool {
-    let current = Some((table, Command::current()));
+pub fn first_in_command(table: pg_sys::Oid, command: Command) -> bool {
+    let current = Some((table, command));
     LAST_WARNED.with_borrow_mut(|last| std::mem::replace(last, current) != current)
 }
