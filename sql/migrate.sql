@@ -273,7 +273,13 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave out what has a default.';
     END IF;
     SELECT * INTO protection FROM @extschema@.api_key_protection(target);
-    IF protection.in_force IS NOT TRUE THEN
+    IF protection.in_force IS NULL AND pg_partition_root(target) <> target
+       AND EXISTS (SELECT FROM @extschema@.api_key_protection(pg_partition_root(target))) THEN
+        RAISE EXCEPTION 'table % is a partition', target
+            USING ERRCODE = 'wrong_object_type',
+                  HINT = format('All partitions are migrated at once: CALL %s(%L);',
+                                '@extschema@.migrate_api_keys', pg_partition_root(target));
+    ELSIF protection.in_force IS NOT TRUE THEN
         RAISE EXCEPTION 'table % is not protected', target
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = format('New keys would go on coming in plaintext; first: SELECT %s(%L);',
