@@ -199,12 +199,18 @@ BEGIN
                 PERFORM pg_catalog.set_config('search_path', users_path, true);
                 EXECUTE update_range USING first_row, next_row, row_ids, digests, hashes;
                 GET DIAGNOSTICS moved_now = ROW_COUNT;
+                SET CONSTRAINTS ALL IMMEDIATE; -- what would be refused at the COMMIT is refused here
                 PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
                 moved := moved + moved_now;
             EXCEPTION
-                WHEN integrity_constraint_violation OR raise_exception
-                     OR deadlock_detected OR lock_not_available OR serialization_failure THEN
-                    refused := true; -- a single row stays as it is, maybe until the next pass
+                WHEN OTHERS THEN
+                    -- Refused by a constraint, a trigger (whatever its SQLSTATE) or a lock: a single
+                    -- row stays as it is, maybe until the next pass. What no row gets past is an
+                    -- error: a missing privilege or object, resources, a server that goes down.
+                    IF left(SQLSTATE, 2) IN ('25', '42', '53', '54', '57', '58', 'F0', 'XX') THEN
+                        RAISE;
+                    END IF;
+                    refused := true;
             END;
         END LOOP;
         EXIT WHEN NOT refused OR row_by_row;
@@ -289,7 +295,7 @@ BEGIN
     lock := @extschema@.api_key_migration_lock(target);
     -- A batch of bcrypt hashes takes about two seconds on two cores, however costly one is.
     most_rows := CASE WHEN protection.algorithm = 'bcrypt'
-                      THEN least(batch_size, greatest(12, 320 * 2.0 ^ (10 - protection.cost)))
+                      THEN least(batch_size, greatest(12, 96 * 2.0 ^ (10 - protection.cost)))
                       ELSE batch_size END;
 
     LOOP
@@ -299,6 +305,11 @@ BEGIN
          WHERE c.relkind IN ('r', 'f'); -- foreign ones, which have no blocks here, are only counted
         left_count := 0;
         FOR i IN 1 .. cardinality(parts) LOOP
+            IF row_security_active(parts[i]) THEN
+                RAISE EXCEPTION 'row-level security hides rows of table % from "%"', parts[i], current_user
+                    USING ERRCODE = 'insufficient_privilege',
+                          HINT = 'Migrate as its owner, without FORCE ROW LEVEL SECURITY, or as a role with BYPASSRLS.';
+            END IF;
             EXECUTE format('SELECT count(*), count(%I) FROM ONLY %s', protection.key_column, parts[i])
                INTO rows_in_part, keys_in_part;
             rows_in[i] := rows_in_part;
@@ -351,6 +362,7 @@ BEGIN
 
     RAISE NOTICE 'table %: % keys hashed in %', target, moved,
         date_trunc('milliseconds', clock_timestamp() - began);
+    EXECUTE format('SELECT count(%I) FROM %s', protection.key_column, target) INTO left_count;
     IF left_count > 0 THEN
         SELECT string_agg(format('%s %s', q.keys, q.reason), ', ' ORDER BY q.reason), coalesce(sum(q.keys), 0)
           INTO left_over, left_count
@@ -365,7 +377,10 @@ BEGIN
         IF passed_over > 0 THEN
             RAISE WARNING '% keys of table % could be hashed, but their rows were locked or refused the update',
                           passed_over, target
-                USING HINT = 'Call again for those that were locked. A plain UPDATE of the others tells which trigger or constraint is in the way.';
+                USING HINT = 'Call again for those that were locked. A plain UPDATE of the others tells which trigger or constraint is in the way.'
+                    || (SELECT CASE WHEN relkind = 'r' AND relhassubclass
+                                    THEN ' Inheritance children are protected and migrated by themselves.' ELSE '' END
+                          FROM pg_class WHERE oid = target);
         END IF;
     END IF;
     -- A procedure that called this one goes on in the same transaction.

@@ -13,6 +13,7 @@ BEGIN
           FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
          WHERE a.attrelid = target AND a.attname IN (key_column, hash_column) AND NOT a.attisdropped
            AND NOT pg_is_other_temp_schema(c.relnamespace))
+       AND NOT row_security_active(target)
     THEN
         RETURN QUERY EXECUTE format('SELECT count(%I), count(%I) FROM %s', key_column, hash_column, target);
     ELSE
@@ -21,7 +22,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.count_api_keys(regclass, name, name) IS
-    'rows with a plaintext key and rows with a hash; nulls where the columns can''t be read';
+    'rows with a plaintext key and rows with a hash; nulls where the columns or all rows can''t be read';
 
 CREATE VIEW @extschema@.api_key_status AS
     SELECT p.protected_table, p.key_column, p.hash_column, c.plaintext, c.hashed,

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use keyhash::bcrypt::BcryptHash;
-use keyhash::{Key, StoredHash, Tag, TagBits};
+use keyhash::{Key, KeyError, StoredHash, Tag, TagBits};
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -60,8 +60,18 @@ struct Fallback {
     asks: Option<Vec<u8>>,
     /// Sees all rows of the table, where row security hides some from the user.
     owner: pg_sys::Oid,
-    /// What was answered, and until when that counts; `None`: as long as the triggers stay.
-    answer: Cell<Option<(bool, Option<Instant>)>>,
+    /// The triggers were in force for every snapshot that reaches as far as this transaction.
+    in_force_at: pg_sys::TransactionId,
+    answer: Cell<Option<Answer>>,
+}
+
+/// Whether rows in plaintext are left.
+#[derive(Clone, Copy)]
+enum Answer {
+    /// Some are; perhaps not any more then.
+    SomeUntil(Instant),
+    /// None in any snapshot that reaches as far as this transaction.
+    NoneAt(pg_sys::TransactionId),
 }
 
 type Lookups = HashMap<pg_sys::Oid, Rc<Lookup>>;
@@ -168,8 +178,7 @@ impl Lookup {
                 "Write find_by_api_key(NULL::clients, $1), with the name of the table.",
             );
         }
-        watch(relation);
-        let Some(search) = Search::of(relation, function) else {
+        let Some(search) = watch(relation, || Search::of(relation, function)) else {
             // SAFETY: the relation exists, since its row type does.
             let name = unsafe { CStr::from_ptr(pg_sys::get_rel_name(relation)) };
             refuse(
@@ -179,13 +188,16 @@ impl Lookup {
                  bcrypt, the tag column of one protected table.",
             )
         };
-        watch(search.table);
         search.lookup()
     }
 
     /// Puts the rows that the key belongs to.
     fn find(&self, text: &[u8], rows: &Rows) {
-        let key = Key::new(text).ok();
+        let key = match Key::new(text) {
+            Ok(key) => Some(key),
+            Err(KeyError::AlreadyHash) => return, // no credential, wherever it stands
+            Err(_) => None,
+        };
         let digest = key.map(keyhash::sha256_hex);
         let asked = Asked { text, key, digest };
         if let Some(digest) = digest {
@@ -280,24 +292,36 @@ impl Lazy {
 }
 
 impl Fallback {
-    /// Whether rows in plaintext are left, or may be.
+    /// Whether rows in plaintext are left, or may be, for the command that is running.
     ///
-    /// Under triggers in force plaintext only ever goes away, so "none" holds until they change;
-    /// but a transaction that keeps an old snapshot may have missed both them and the rows.
+    /// Under triggers in force plaintext only ever goes away, so "none" holds until they change.
+    /// But it holds for no older snapshot, such as another cursor's; and it is no lasting answer if
+    /// this one is older than the triggers, or sees changes of its own that may be rolled back.
     fn is_any_left(&self) -> bool {
         let Some(asks) = &self.asks else { return true };
-        if let Some((answer, until)) = self.answer.get()
-            && until.is_none_or(|until| Instant::now() < until)
-        {
-            return answer;
+        // SAFETY: a query is running, so there is a snapshot.
+        let now = unsafe { (*pg_sys::GetActiveSnapshot()).xmax };
+        match self.answer.get() {
+            Some(Answer::SomeUntil(then)) if Instant::now() < then => return true,
+            Some(Answer::NoneAt(then)) if reaches(now, then) => return false,
+            _ => (),
         }
-        let answer = as_owner(self.owner, || Plan::new(asks, &[]).finds_any());
-        // SAFETY: a variable of the backend.
-        let sees_the_latest = unsafe { pg_sys::XactIsoLevel } < pg_sys::XACT_REPEATABLE_READ as i32;
-        let for_good = !answer && sees_the_latest;
-        self.answer.set(Some((answer, (!for_good).then(|| Instant::now() + ASK_AGAIN))));
-        answer
+        let is_any_left = as_owner(self.owner, || Plan::new(asks, &[]).finds_any());
+        // SAFETY: reads a variable of the backend.
+        let writes = unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId;
+        if is_any_left {
+            self.answer.set(Some(Answer::SomeUntil(Instant::now() + ASK_AGAIN)));
+        } else if !writes && reaches(now, self.in_force_at) {
+            self.answer.set(Some(Answer::NoneAt(now)));
+        }
+        is_any_left
     }
+}
+
+/// Whether a snapshot that ends before the transaction `now` is as late as one that ends before
+/// `then`. (Numbers of transactions are compared modulo 2^32.)
+fn reaches(now: pg_sys::TransactionId, then: pg_sys::TransactionId) -> bool {
+    now.into_inner().wrapping_sub(then.into_inner()).cast_signed() >= 0
 }
 
 /// What is looked up: a text, and if it is a key, that and its SHA-256.
@@ -317,16 +341,19 @@ enum Belonging {
 
 /// The queries by which a relation is searched, as `api_key_lookup` writes them.
 struct Search {
-    table: pg_sys::Oid,
+    /// The table, its partitions and its children.
+    family: Vec<pg_sys::Oid>,
     owner: pg_sys::Oid,
     tag_bits: Option<TagBits>,
-    in_force: bool,
     hash: i32,
     query: Vec<u8>,
-    /// The key column, the query by it, and the one that asks whether it holds any key; where the
-    /// relation shows that column.
-    fallback: Option<(i32, Vec<u8>, Vec<u8>)>,
+    /// The key column, and the query by it, where the relation shows that column.
+    fallback: Option<(i32, Vec<u8>)>,
+    /// Asks whether the table holds any key in plaintext.
+    left: Option<Vec<u8>>,
     untagged: Option<Vec<u8>>,
+    /// Where the snapshot ends in which all this was so.
+    read_at: pg_sys::TransactionId,
 }
 
 impl Search {
@@ -338,46 +365,57 @@ impl Search {
             quoted(CStr::from_ptr(schema))
         };
         let query = [
-            b"SELECT protected_table, tag_bits, in_force, query, fallback_query, left_query, untagged_query, owner, hash_number, key_number FROM ",
+            b"SELECT tag_bits, query, fallback_query, left_query, untagged_query, owner, hash_number, key_number, family FROM ",
             schema.as_slice(),
             b".api_key_lookup($1)",
         ];
+        // The catalogue as it is now, as for all that PostgreSQL itself reads there: the command's
+        // own snapshot may be an old one.
+        // SAFETY: popped below, or by the end of the transaction.
+        let read_at = unsafe {
+            pg_sys::InvalidateCatalogSnapshot();
+            let snapshot = pg_sys::GetCatalogSnapshot(pg_sys::TriggerRelationId);
+            pg_sys::PushActiveSnapshot(snapshot);
+            (*snapshot).xmax
+        };
         let mut all = Vec::new();
         Plan::new(&query.concat(), &[pg_sys::REGCLASSOID]).run(&[relation.into_datum()], |found| {
             let text = |column| Some(found.text(column)?.as_bytes().to_vec());
             // SAFETY: integers by the declaration of the function, where it is asked for one.
             let number = |column| unsafe { i32::from_datum(found.datum(column)?, false) };
-            // SAFETY: two oids and a boolean, likewise.
-            let (table, owner, in_force) = unsafe {
-                (
-                    found.datum(1).and_then(|d| pg_sys::Oid::from_datum(d, false)),
-                    found.datum(8).and_then(|d| pg_sys::Oid::from_datum(d, false)),
-                    found.datum(3).and_then(|d| bool::from_datum(d, false)),
-                )
-            };
-            let key_queries = || Some((number(10)?, text(5)?, text(6)?));
+            // SAFETY: oids, likewise.
+            let oid = |column| unsafe { pg_sys::Oid::from_datum(found.datum(column)?, false) };
+            let fallback = || Some((number(8)?, text(3)?));
             all.push(Self {
-                table: table.unwrap_or(pg_sys::InvalidOid),
-                owner: owner.unwrap_or(pg_sys::InvalidOid),
-                tag_bits: number(2).and_then(|bits| TagBits::new(bits).ok()),
-                in_force: in_force == Some(true),
-                hash: number(9).unwrap_or_default(),
-                query: text(4).unwrap_or_default(),
-                fallback: key_queries(),
-                untagged: text(7),
+                // SAFETY: an array of oids without nulls, likewise.
+                family: found
+                    .datum(9)
+                    .and_then(|datum| unsafe { Vec::from_datum(datum, false) })
+                    .unwrap_or_default(),
+                owner: oid(6).unwrap_or(pg_sys::InvalidOid),
+                tag_bits: number(1).and_then(|bits| TagBits::new(bits).ok()),
+                hash: number(7).unwrap_or_default(),
+                query: text(2).unwrap_or_default(),
+                fallback: fallback(),
+                left: text(4),
+                untagged: text(5),
+                read_at,
             });
         });
+        // SAFETY: pushed above.
+        unsafe { pg_sys::PopActiveSnapshot() };
         if all.len() == 1 { all.pop() } else { None }
     }
 
     fn lookup(self) -> Lookup {
         let mut types = vec![pg_sys::TEXTOID];
         types.extend(self.tag_bits.map(|_| pg_sys::INT4OID));
-        let fallback = self.fallback.map(|(key, query, asks)| Fallback {
+        let fallback = self.fallback.map(|(key, query)| Fallback {
             key,
             plan: Lazy::new(query, &[pg_sys::TEXTOID]),
-            asks: self.in_force.then_some(asks),
+            asks: self.left,
             owner: self.owner,
+            in_force_at: self.read_at,
             answer: Cell::new(None),
         });
         Lookup {
@@ -399,15 +437,22 @@ unsafe impl BoxRet for NoValue {
 
 impl_sql_translatable!(NoValue, "SETOF anyelement");
 
-/// Drops the plans when one of the relations, or a trigger on it, changes.
-fn watch(relation: pg_sys::Oid) {
+/// Builds a search of a relation, and has the plans dropped when the relation, the table that it
+/// shows or a partition or child of that changes, or a trigger on one of them.
+fn watch(relation: pg_sys::Oid, build: impl FnOnce() -> Option<Search>) -> Option<Search> {
     if !IS_WATCHING.replace(true) {
         // SAFETY: registered once a backend, and never unregistered, as the library stays loaded.
         unsafe {
             pg_sys::CacheRegisterRelcacheCallback(Some(invalidate), pg_sys::Datum::null());
         }
     }
-    WATCHED.with_borrow_mut(|watched| watched.push(relation));
+    // While the list is borrowed, any change counts.
+    WATCHED.with_borrow_mut(|watched| {
+        watched.push(relation);
+        let search = build()?;
+        watched.extend_from_slice(&search.family);
+        Some(search)
+    })
 }
 
 /// Called by PostgreSQL at any moment, even while a look-up runs: it only leaves word.

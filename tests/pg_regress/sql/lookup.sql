@@ -100,6 +100,59 @@ SELECT probe.answer('SELECT id FROM find_by_api_key(NULL::hidden, $1)', 'key-eu'
 UPDATE by_text SET api_key = 'shared' WHERE id IN ('client 1', 'client 2');
 SELECT count(*) FROM find_by_api_key(NULL::by_text, 'shared');
 
+-- "none left in plaintext" is believed only as long as it holds: not from changes that are rolled back
+CREATE TABLE undone (id integer PRIMARY KEY, api_key text);
+INSERT INTO undone VALUES (1, 'old-key');
+SELECT protect_api_keys('undone');
+BEGIN;
+UPDATE undone SET api_key = api_key;
+SELECT count(*) FROM find_by_api_key(NULL::undone, 'unknown');
+ROLLBACK;
+SELECT id FROM find_by_api_key(NULL::undone, 'old-key');
+-- nor once a partition at any level takes plaintext, or brings it along
+CREATE TABLE tree (id integer, api_key text) PARTITION BY RANGE (id);
+CREATE TABLE branch PARTITION OF tree FOR VALUES FROM (0) TO (100) PARTITION BY RANGE (id);
+CREATE TABLE leaf PARTITION OF branch FOR VALUES FROM (0) TO (10);
+SELECT protect_api_keys('tree');
+SELECT count(*) FROM find_by_api_key(NULL::tree, 'unknown');
+CREATE TABLE other_leaf (LIKE branch);
+INSERT INTO other_leaf (id, api_key) VALUES (11, 'came-along');
+ALTER TABLE branch ATTACH PARTITION other_leaf FOR VALUES FROM (10) TO (20);
+SELECT id FROM find_by_api_key(NULL::tree, 'came-along');
+CALL migrate_api_keys('tree');
+SELECT count(*) FROM find_by_api_key(NULL::tree, 'unknown');
+ALTER TABLE leaf DISABLE TRIGGER ALL;
+INSERT INTO leaf (id, api_key) VALUES (2, 'past-triggers');
+SELECT id FROM find_by_api_key(NULL::tree, 'past-triggers');
+-- nor where an inheritance child has no triggers
+CREATE TABLE parent (id integer, api_key text);
+SELECT protect_api_keys('parent');
+CREATE TABLE child () INHERITS (parent);
+SELECT count(*) FROM find_by_api_key(NULL::parent, 'unknown');
+INSERT INTO child (id, api_key) VALUES (3, 'of-the-child');
+SELECT id FROM find_by_api_key(NULL::parent, 'of-the-child');
+-- nor for a copy that was made before
+CREATE MATERIALIZED VIEW copied AS SELECT * FROM undone;
+CALL migrate_api_keys('undone');
+SELECT count(*) FROM find_by_api_key(NULL::undone, 'unknown');
+SELECT id FROM find_by_api_key(NULL::copied, 'old-key');
+DROP MATERIALIZED VIEW copied;
+-- an owner without the right to look can't be asked
+CREATE SCHEMA closed;
+CREATE ROLE api_key_owner;
+ALTER TABLE undone OWNER TO api_key_owner;
+ALTER TABLE undone SET SCHEMA closed;
+SELECT count(*) FROM find_by_api_key(NULL::closed.undone, 'unknown');
+SELECT id FROM find_by_api_key(NULL::closed.undone, 'old-key');
+DROP SCHEMA closed CASCADE;
+DROP ROLE api_key_owner;
+-- a hash is no credential even where it stands in the old column
+CREATE TABLE hashes (id integer, api_key text);
+INSERT INTO hashes VALUES (1, hash_api_key('secret', 'bcrypt', 4));
+SELECT protect_api_keys('hashes');
+SELECT count(*) FROM hashes AS h, LATERAL find_by_api_key(NULL::hashes, h.api_key);
+DROP TABLE hashes, tree, child, parent;
+
 -- first arguments that are none
 SELECT probe.answer('SELECT * FROM find_by_api_key(1, $1)', 'key-7');
 SELECT probe.answer('SELECT count(*) FROM find_by_api_key(NULL::pg_class, $1)', 'key-7');

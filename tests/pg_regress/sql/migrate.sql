@@ -306,6 +306,52 @@ CALL migrate_api_keys('clients');
 SELECT count(*) FILTER (WHERE api_key_hash = hash_api_key('key-' || id)) FROM clients;
 DROP TABLE clients;
 
+-- a trigger refuses a row by an SQLSTATE of its own, another only at the COMMIT
+CREATE TABLE clients AS SELECT n AS id, 'key-' || n AS api_key FROM generate_series(1, 50) AS n;
+CREATE FUNCTION refuse_seven() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.id = 7 THEN RAISE invalid_parameter_value USING MESSAGE = 'no 7'; END IF; RETURN NEW; END$$;
+CREATE FUNCTION refuse_nine() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN IF NEW.id = 9 THEN RAISE 'no 9'; END IF; RETURN NULL; END$$;
+CREATE TRIGGER refuse_seven BEFORE UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION refuse_seven();
+CREATE CONSTRAINT TRIGGER refuse_nine AFTER UPDATE ON clients DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse_nine();
+SELECT protect_api_keys('clients');
+CALL migrate_api_keys('clients');
+SELECT array_agg(id ORDER BY id) FROM clients WHERE api_key IS NOT NULL;
+DROP TABLE clients;
+-- but one that refuses every row for want of a privilege is an error
+CREATE TABLE clients AS SELECT n AS id, 'key-' || n AS api_key FROM generate_series(1, 50) AS n;
+CREATE FUNCTION not_allowed() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE insufficient_privilege; END$$;
+CREATE TRIGGER not_allowed BEFORE UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION not_allowed();
+SELECT protect_api_keys('clients');
+SELECT probe.answer($$CALL migrate_api_keys('migration.clients')$$);
+DROP TABLE clients;
+-- rows that row-level security hides would stay in plaintext without a word
+CREATE TABLE clients (id integer, api_key text);
+INSERT INTO clients VALUES (1, 'key-1'), (2, 'key-2');
+CREATE ROLE tenant;
+GRANT USAGE ON SCHEMA migration, probe TO tenant;
+ALTER TABLE clients OWNER TO tenant;
+ALTER TABLE clients ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY first_row ON clients USING (id = 1);
+SELECT protect_api_keys('clients');
+SET ROLE tenant;
+SELECT probe.answer($$CALL migrate_api_keys('migration.clients')$$);
+SELECT plaintext, hashed FROM api_key_status WHERE protected_table = 'clients'::regclass;
+RESET ROLE;
+ALTER TABLE clients NO FORCE ROW LEVEL SECURITY;
+SET ROLE tenant;
+CALL migrate_api_keys('clients');
+SELECT plaintext, hashed FROM api_key_status WHERE protected_table = 'clients'::regclass;
+RESET ROLE;
+DROP TABLE clients;
+DROP OWNED BY tenant;
+DROP ROLE tenant;
+-- inheritance children are counted too
+CREATE TABLE clients (id integer, api_key text);
+SELECT protect_api_keys('clients');
+CREATE TABLE child () INHERITS (clients);
+INSERT INTO child (id, api_key) VALUES (1, 'of-the-child');
+CALL migrate_api_keys('clients');
+DROP TABLE clients, child;
+
 RESET search_path;
 RESET client_min_messages;
 SET client_min_messages = error;
