@@ -16,15 +16,33 @@ CREATE FUNCTION nobodys_hash(i bigint) RETURNS text
     RETURN '$2a$10$' || left(translate(encode(sha256(('salt' || i)::bytea), 'base64'), '+', '.'), 21) || 'O'
         || left(translate(encode(sha256(('digest' || i)::bytea), 'base64'), '+', '.'), 30) || 'O';
 
--- How long a command takes, in seconds for each of its operations.
-CREATE FUNCTION seconds(command text, operations numeric DEFAULT 1) RETURNS numeric
+-- How long commands take for a key, in seconds. Each row of the array is a name and the beginning of
+-- a command that reads the keys. The commands take turns, part of the keys after part, each time
+-- beginning with another. The first part only warms up.
+CREATE FUNCTION in_turns(parts integer, size integer, commands text[]) RETURNS TABLE (variant text, seconds numeric)
     LANGUAGE plpgsql
     AS $$
 DECLARE
-    began timestamptz := clock_timestamp();
+    variants constant integer := array_length(commands, 1);
+    took interval[] := array_fill(interval '0', ARRAY[variants]);
+    one integer;
+    began timestamptz;
 BEGIN
-    EXECUTE command;
-    RETURN extract(epoch FROM clock_timestamp() - began) / operations;
+    FOR part IN 0 .. parts LOOP
+        FOR turn IN 0 .. variants - 1 LOOP
+            one := (turn + part) % variants + 1;
+            began := clock_timestamp();
+            EXECUTE commands[one][2] || ' FROM keys WHERE id > $1 AND id <= $2' USING part * size, (part + 1) * size;
+            IF part > 0 THEN
+                took[one] := took[one] + (clock_timestamp() - began);
+            END IF;
+        END LOOP;
+    END LOOP;
+    FOR one IN 1 .. variants LOOP
+        variant := commands[one][1];
+        seconds := extract(epoch FROM took[one]) / (parts * size);
+        RETURN NEXT;
+    END LOOP;
 END
 $$;
 

@@ -256,9 +256,8 @@ Written by `make bench`; nothing here is typed by hand.
 
 ## Ratios
 
-Ours and its peer ran in the same rounds, one after the other, and took turns in going first. A ratio is taken within
-each round; here are the median of the rounds and their quartiles. It compares speeds (higher is better), but for bcrypt
-look-ups times (lower is better).
+Ours and its peer took turns in the same rounds, in small parts. A ratio is taken within each round; here are the median of
+the rounds and their quartiles. It compares speeds (higher is better), but for bcrypt look-ups times (lower is better).
 
 {summary}
 
@@ -275,10 +274,11 @@ Seconds for one operation: the median of the rounds, the least and the most.
 
 HOW = """- One throw-away server on the same machine, reached by a Unix socket: [postgresql.conf](postgresql.conf) keeps all tables in memory, and
   `fsync`, `synchronous_commit`, JIT and parallel query are off.
-- Look-ups: [pgbench](lookup/) `-M prepared`, a random key each time, warm; {largest} clients, keys of 19 digits.
-- Calls, inserts and migration: timed inside the server, over keys of 50 bytes ([functions.sql](functions.sql), [inserts-tables.sql](inserts-tables.sql),
-  [migration.sql](migration.sql)). The trigger is compared on tables without an index, inserts on tables with the unique index that
-  `protect_api_keys` makes.
+- Look-ups: the time of a transaction of [pgbench](lookup/) `-M prepared`, which picks one of the queries compared and a key at random
+  each time; warm; {largest} clients, keys of 19 digits. With a connection for each look-up, its time is included.
+- Calls, inserts and migration: timed inside the server, over keys of 50 bytes ([functions.sql](functions.sql), [inserts.sql](inserts.sql),
+  [migration.sql](migration.sql)). Calls and inserts take turns some thousand at a time, migrations whole. The trigger is compared on tables
+  without an index, inserts on tables with the unique index that `protect_api_keys` makes.
 - bcrypt look-ups: cost 10, {medium} clients with tags of 16 bits. For the first time: sessions without memory of verified pairs. Again:
   the median of a session with it. Rows that nobody asks for hold well-formed hashes of cost 10 that are no key's."""
 

@@ -30,7 +30,8 @@ COMMENT ON FUNCTION @extschema@.api_key_family(regclass) IS
 CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
     RETURNS TABLE (protected_table regclass, hash_column text, hash_equals text, tag_bits integer,
                    query text, fallback_query text, left_query text, untagged_query text, owner oid,
-                   hash_number integer, key_number integer, family oid[])
+                   hash_number integer, key_number integer, family oid[],
+                   hash_index oid, tag_index oid)
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
@@ -60,6 +61,11 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
                -- The columns as the row type has them, so that the executor has nothing to rearrange.
                (SELECT string_agg(CASE WHEN attisdropped THEN 'NULL::integer' ELSE format('t.%I', attname) END, ', ' ORDER BY attnum)
                   FROM pg_attribute WHERE attrelid = relation AND attnum > 0) AS columns,
+               -- where one probe of an index finds the row; a partition or a view has it elsewhere
+               CASE WHEN relation = c.oid AND c.relkind = 'r'
+                    THEN @extschema@.api_key_index(relation, p.hash_column, false) END AS hash_index,
+               CASE WHEN relation = c.oid AND c.relkind = 'r' AND p.tag_column IS NOT NULL
+                    THEN @extschema@.api_key_index(relation, p.tag_column, false) END AS tag_index,
                quote_ident(p.hash_column) AS hash, @extschema@.api_key_equality(h.atttypid) AS hash_equals,
                quote_ident(p.tag_column) AS tag,
                quote_ident(p.key_column) AS key, @extschema@.api_key_equality(k.atttypid) AS key_equals,
@@ -87,7 +93,7 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
            CASE WHEN tag IS NOT NULL
                 THEN format('SELECT %s FROM %s WHERE t.%s IS NULL AND pg_catalog.starts_with(t.%s::text, ''$2'')',
                             columns, source, tag, hash) END,
-           owner, hash_number, key_number, family
+           owner, hash_number, key_number, family, hash_index, tag_index
       FROM found
      WHERE hash_equals IS NOT NULL
     $$;

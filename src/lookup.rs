@@ -19,13 +19,15 @@ use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{
-    FromDatum, IntoDatum, PgLogLevel, PgSqlErrorCode, PgTupleDesc, function_name,
-    impl_sql_translatable, pg_extern, pg_sys,
+    FromDatum, PgLogLevel, PgSqlErrorCode, PgTupleDesc, function_name, impl_sql_translatable,
+    pg_extern, pg_sys,
 };
 
+use crate::found::Found;
 use crate::name::{quoted, shown};
 use crate::owner::as_owner;
-use crate::plan::{Found, Plan};
+use crate::plan::Plan;
+use crate::probe::{Index, Probe};
 use crate::text::{NewText, Text};
 use crate::verify::{verify, verify_bcrypt};
 
@@ -35,6 +37,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How to find a key in one table.
 struct Lookup {
     plan: Plan,
+    /// Does what the plan does, in less time, and not everywhere.
+    probe: Option<Probe>,
     tag_bits: Option<TagBits>,
     /// The number of the hash column.
     hash: i32,
@@ -94,7 +98,7 @@ fn find_by_api_key(call: pg_sys::FunctionCallInfo) -> NoValue {
         let key = Text::from_datum(argument.value, argument.isnull);
         let result = &*(*call).resultinfo.cast::<pg_sys::ReturnSetInfo>();
         let rows = Rows { store: result.setResult, columns: result.setDesc };
-        ((*(*call).flinfo).fn_oid, pg_sys::getBaseType(row_type), key, rows)
+        ((*(*call).flinfo).fn_oid, row_type, key, rows)
     };
     let lookup = Lookup::for_row_type(row_type, function);
     if let Some(key) = key {
@@ -112,15 +116,17 @@ struct Rows {
 impl Rows {
     fn put(&self, found: &Found) {
         self.check(found);
+        let (values, nulls) = found.all();
         // SAFETY: the store is this call's, and the row fits.
-        unsafe { pg_sys::tuplestore_puttupleslot(self.store, found.slot()) };
+        unsafe { pg_sys::tuplestore_putvalues(self.store, self.columns, values, nulls) };
     }
 
     /// A copy in the current memory context, to be put later.
     fn copy(&self, found: &Found) -> pg_sys::HeapTuple {
         self.check(found);
-        // SAFETY: the row is valid.
-        unsafe { pg_sys::ExecCopySlotHeapTuple(found.slot()) }
+        let (values, nulls) = found.all();
+        // SAFETY: the row fits.
+        unsafe { pg_sys::heap_form_tuple(self.columns, values, nulls) }
     }
 
     fn put_copy(&self, row: pg_sys::HeapTuple) {
@@ -169,8 +175,9 @@ impl Lookup {
     }
 
     fn new(row_type: pg_sys::Oid, function: pg_sys::Oid) -> Self {
-        // SAFETY: a catalogue look-up; a type that is no row type has no relation.
-        let relation = unsafe { pg_sys::get_typ_typrelid(row_type) };
+        // SAFETY: a catalogue look-up; a type that is no row type, nor a domain over one, has no
+        // relation.
+        let relation = unsafe { pg_sys::get_typ_typrelid(pg_sys::getBaseType(row_type)) };
         if relation == pg_sys::InvalidOid {
             refuse(
                 PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
@@ -201,20 +208,23 @@ impl Lookup {
         let digest = key.map(keyhash::sha256_hex);
         let asked = Asked { text, key, digest };
         if let Some(digest) = digest {
-            let mut values = vec![NewText::new(&digest).into_datum()];
-            values.extend(self.tag_bits.map(|bits| Tag::new(text, bits).0.into_datum()));
-            if self.put_matching(&self.plan, &values, &asked, rows) {
+            let mut values = vec![NewText::new(&digest).datum()];
+            values.extend(self.tag_bits.map(|bits| pg_sys::Datum::from(Tag::new(text, bits).0)));
+            let is_found = self.put_matching(&asked, rows, |each| {
+                let is_current = || !IS_STALE.get();
+                if !self.probe.as_ref().is_some_and(|probe| probe.run(&values, is_current, each)) {
+                    self.plan.run(&values, each);
+                }
+            });
+            if is_found {
                 return;
             }
         }
         if let Some(fallback) = &self.fallback
             && fallback.is_any_left()
-            && self.put_matching(
-                fallback.plan.get(),
-                &[NewText::new(text).into_datum()],
-                &asked,
-                rows,
-            )
+            && self.put_matching(&asked, rows, |each| {
+                fallback.plan.get().run(&[NewText::new(text).datum()], each);
+            })
         {
             return;
         }
@@ -222,21 +232,20 @@ impl Lookup {
         if key.is_some()
             && let Some(untagged) = &self.untagged
         {
-            self.put_matching(untagged.get(), &[], &asked, rows);
+            self.put_matching(&asked, rows, |each| untagged.get().run(&[], each));
         }
     }
 
-    /// Puts the rows of a plan that the key belongs to, and says whether there were any.
+    /// Puts the rows of a search that the key belongs to, and says whether there were any.
     fn put_matching(
         &self,
-        plan: &Plan,
-        values: &[Option<pg_sys::Datum>],
         asked: &Asked<'_>,
         rows: &Rows,
+        search: impl FnOnce(&mut dyn FnMut(&Found)),
     ) -> bool {
         let mut is_found = false;
         let (mut candidates, mut hashes) = (Vec::new(), Vec::new());
-        plan.run(values, |found| match self.belonging(found, asked) {
+        search(&mut |found| match self.belonging(found, asked) {
             Belonging::No => (),
             Belonging::Yes => {
                 is_found = true;
@@ -347,6 +356,8 @@ struct Search {
     tag_bits: Option<TagBits>,
     hash: i32,
     query: Vec<u8>,
+    /// The indexes that the query would be answered by, if the relation has them itself.
+    probe: Option<Probe>,
     /// The key column, and the query by it, where the relation shows that column.
     fallback: Option<(i32, Vec<u8>)>,
     /// Asks whether the table holds any key in plaintext.
@@ -365,7 +376,7 @@ impl Search {
             quoted(CStr::from_ptr(schema))
         };
         let query = [
-            b"SELECT tag_bits, query, fallback_query, left_query, untagged_query, owner, hash_number, key_number, family FROM ",
+            b"SELECT tag_bits, query, fallback_query, left_query, untagged_query, owner, hash_number, key_number, family, hash_index, tag_index FROM ",
             schema.as_slice(),
             b".api_key_lookup($1)",
         ];
@@ -379,13 +390,20 @@ impl Search {
             (*snapshot).xmax
         };
         let mut all = Vec::new();
-        Plan::new(&query.concat(), &[pg_sys::REGCLASSOID]).run(&[relation.into_datum()], |found| {
+        Plan::new(&query.concat(), &[pg_sys::REGCLASSOID]).run(&[relation.into()], &mut |found| {
             let text = |column| Some(found.text(column)?.as_bytes().to_vec());
             // SAFETY: integers by the declaration of the function, where it is asked for one.
             let number = |column| unsafe { i32::from_datum(found.datum(column)?, false) };
             // SAFETY: oids, likewise.
             let oid = |column| unsafe { pg_sys::Oid::from_datum(found.datum(column)?, false) };
             let fallback = || Some((number(8)?, text(3)?));
+            let probe = || {
+                let mut indexes = vec![Index::of_text(oid(10)?)];
+                if number(1).is_some() {
+                    indexes.push(Index::of_integer(oid(11)?));
+                }
+                Some(Probe::new(relation, indexes))
+            };
             all.push(Self {
                 // SAFETY: an array of oids without nulls, likewise.
                 family: found
@@ -396,6 +414,7 @@ impl Search {
                 tag_bits: number(1).and_then(|bits| TagBits::new(bits).ok()),
                 hash: number(7).unwrap_or_default(),
                 query: text(2).unwrap_or_default(),
+                probe: probe(),
                 fallback: fallback(),
                 left: text(4),
                 untagged: text(5),
@@ -420,6 +439,7 @@ impl Search {
         });
         Lookup {
             plan: Plan::new(&self.query, &types),
+            probe: self.probe,
             tag_bits: self.tag_bits,
             hash: self.hash,
             fallback,

@@ -2,18 +2,15 @@
 
 use std::ffi::{CString, c_int};
 
-use pgrx::{PgTupleDesc, pg_guard, pg_sys};
+use pgrx::{pg_guard, pg_sys};
 
-use crate::text::Text;
+use crate::found::Found;
 
 pub struct Plan {
     /// Freed when this is dropped.
     plan: pg_sys::SPIPlanPtr,
     types: Vec<pg_sys::Oid>,
 }
-
-/// A row that a plan returns. Valid inside the closure that it is handed to.
-pub struct Found(*mut pg_sys::TupleTableSlot);
 
 impl Plan {
     /// Parses a query, in the server's encoding, with parameters of these types.
@@ -34,7 +31,7 @@ impl Plan {
     /// Whether the plan, which has no parameters, returns a row.
     pub fn finds_any(&self) -> bool {
         let mut any = false;
-        self.run(&[], |_| any = true);
+        self.run(&[], &mut |_| any = true);
         any
     }
 
@@ -42,7 +39,7 @@ impl Plan {
     ///
     /// The rows come straight from the executor: to gather them in SPI's tuple table first would
     /// take a tenth of a look-up.
-    pub fn run(&self, values: &[Option<pg_sys::Datum>], mut each: impl FnMut(&Found)) {
+    pub fn run(&self, values: &[pg_sys::Datum], each: &mut dyn FnMut(&Found)) {
         assert_eq!(values.len(), self.types.len());
         let mut receiver = Receiver {
             callbacks: pg_sys::DestReceiver {
@@ -52,7 +49,7 @@ impl Plan {
                 rDestroy: Some(end),
                 mydest: pg_sys::CommandDest::DestNone,
             },
-            each: &mut each,
+            each,
             // SAFETY: always set.
             context: unsafe { pg_sys::CurrentMemoryContext },
         };
@@ -80,18 +77,14 @@ impl Drop for Plan {
 }
 
 /// In the current memory context.
-fn parameters(values: &[Option<pg_sys::Datum>], types: &[pg_sys::Oid]) -> pg_sys::ParamListInfo {
+fn parameters(values: &[pg_sys::Datum], types: &[pg_sys::Oid]) -> pg_sys::ParamListInfo {
     // SAFETY: makeParamList returns room for as many parameters as it is asked for.
     unsafe {
         let list = pg_sys::makeParamList(values.len() as c_int);
         let places = (*list).params.as_mut_slice(values.len());
-        for (place, (value, ptype)) in places.iter_mut().zip(values.iter().zip(types)) {
-            *place = pg_sys::ParamExternData {
-                value: value.unwrap_or(pg_sys::Datum::null()),
-                isnull: value.is_none(),
-                pflags: pg_sys::PARAM_FLAG_CONST as u16,
-                ptype: *ptype,
-            };
+        for (place, (&value, &ptype)) in places.iter_mut().zip(values.iter().zip(types)) {
+            let pflags = pg_sys::PARAM_FLAG_CONST as u16;
+            *place = pg_sys::ParamExternData { value, isnull: false, pflags, ptype };
         }
         list
     }
@@ -115,7 +108,7 @@ unsafe extern "C-unwind" fn receive(
     unsafe {
         let receiver = &mut *receiver.cast::<Receiver<'_>>();
         let executors = pg_sys::MemoryContextSwitchTo(receiver.context);
-        (receiver.each)(&Found(row));
+        (receiver.each)(&Found::new(row));
         pg_sys::MemoryContextSwitchTo(executors);
     }
     true
@@ -124,40 +117,3 @@ unsafe extern "C-unwind" fn receive(
 unsafe extern "C-unwind" fn start(_: *mut pg_sys::DestReceiver, _: c_int, _: pg_sys::TupleDesc) {}
 
 unsafe extern "C-unwind" fn end(_: *mut pg_sys::DestReceiver) {}
-
-impl Found {
-    /// The value of a column, counted from 1; `None` for null.
-    pub fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
-        let mut is_null = false;
-        // SAFETY: the row is valid, and our queries have the columns that they are asked for.
-        let datum = unsafe { pg_sys::slot_getattr(self.0, column, &mut is_null) };
-        (!is_null).then_some(datum)
-    }
-
-    /// The value of a column of a string type.
-    pub fn text(&self, column: i32) -> Option<Text<'_>> {
-        // SAFETY: such types have variable length.
-        self.datum(column).map(|datum| unsafe { Text::new(datum) })
-    }
-
-    /// Whether a column is a `char(n)` or a domain over one.
-    pub fn is_padded(&self, column: i32) -> bool {
-        let columns = self.columns();
-        let is_padded = |declared| match declared {
-            pg_sys::TEXTOID | pg_sys::VARCHAROID => false,
-            // SAFETY: a catalogue look-up.
-            _ => unsafe { pg_sys::getBaseType(declared) == pg_sys::BPCHAROID },
-        };
-        columns.get(column as usize - 1).is_some_and(|column| is_padded(column.atttypid))
-    }
-
-    pub fn columns(&self) -> PgTupleDesc<'_> {
-        // SAFETY: the row is valid, and so is its descriptor.
-        unsafe { PgTupleDesc::from_pg_unchecked((*self.0).tts_tupleDescriptor) }
-    }
-
-    /// The row, as the executor holds it.
-    pub const fn slot(&self) -> *mut pg_sys::TupleTableSlot {
-        self.0
-    }
-}
