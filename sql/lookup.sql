@@ -77,8 +77,9 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
                JOIN pg_class AS c ON c.oid = p.protected_table
                JOIN pg_namespace AS n ON n.oid = c.relnamespace
                CROSS JOIN LATERAL @extschema@.api_key_family(c.oid) AS family
-               JOIN shown AS h ON h.attname = p.hash_column
-               LEFT JOIN shown AS k ON k.attname = p.key_column
+               -- Of variable length, as strings are: a trigger may have been made by hand.
+               JOIN shown AS h ON h.attname = p.hash_column AND h.attlen = -1
+               LEFT JOIN shown AS k ON k.attname = p.key_column AND k.attlen = -1
          WHERE p.tag_column IS NULL OR p.tag_column IN (SELECT attname FROM shown)
     )
     -- $1 is the SHA-256 of the key, and $2 its tag; in the fallback query $1 is the key itself.

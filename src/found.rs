@@ -18,14 +18,19 @@ impl Found {
     pub fn datum(&self, column: i32) -> Option<pg_sys::Datum> {
         let (values, nulls) = self.all();
         let place = column as usize - 1;
-        // SAFETY: our queries have the columns that they are asked for.
+        assert!(place < self.columns().len());
+        // SAFETY: just seen.
         unsafe { if *nulls.add(place) { None } else { Some(*values.add(place)) } }
     }
 
-    /// The value of a column of a string type.
+    /// The value of a column of a string type; `None` for null, and for a type of fixed length.
+    ///
+    /// Whoever creates a trigger by hand names its columns as he likes, and a type may change.
     pub fn text(&self, column: i32) -> Option<Text<'_>> {
-        // SAFETY: such types have variable length.
-        self.datum(column).map(|datum| unsafe { Text::new(datum) })
+        let datum = self.datum(column)?;
+        let has_variable_length = self.columns().get(column as usize - 1)?.attlen == -1;
+        // SAFETY: just seen.
+        has_variable_length.then(|| unsafe { Text::new(datum) })
     }
 
     /// Whether a column is a `char(n)` or a domain over one.

@@ -115,16 +115,14 @@ struct Rows {
 
 impl Rows {
     fn put(&self, found: &Found) {
-        self.check(found);
-        let (values, nulls) = found.all();
+        let (values, nulls) = self.fitting(found);
         // SAFETY: the store is this call's, and the row fits.
         unsafe { pg_sys::tuplestore_putvalues(self.store, self.columns, values, nulls) };
     }
 
     /// A copy in the current memory context, to be put later.
     fn copy(&self, found: &Found) -> pg_sys::HeapTuple {
-        self.check(found);
-        let (values, nulls) = found.all();
+        let (values, nulls) = self.fitting(found);
         // SAFETY: the row fits.
         unsafe { pg_sys::heap_form_tuple(self.columns, values, nulls) }
     }
@@ -134,16 +132,24 @@ impl Rows {
         unsafe { pg_sys::tuplestore_puttuple(self.store, row) };
     }
 
+    /// The values of a row, and which of them are null.
+    ///
     /// The caller has no lock on the table, so its columns may have changed since the call began.
-    fn check(&self, found: &Found) {
+    /// What an old row still holds of a column that was dropped goes nowhere.
+    fn fitting(&self, found: &Found) -> (*mut pg_sys::Datum, *mut bool) {
         // SAFETY: the store's descriptor lives as long as the call.
         let wanted = unsafe { PgTupleDesc::from_pg_unchecked(self.columns) };
         let columns = found.columns();
-        let fits = columns.len() == wanted.len()
-            && columns
-                .iter()
-                .zip(wanted.iter())
-                .all(|(column, wanted)| wanted.attisdropped || column.atttypid == wanted.atttypid);
+        let (values, nulls) = found.all();
+        let mut fits = columns.len() == wanted.len();
+        for (i, (column, wanted)) in columns.iter().zip(wanted.iter()).enumerate() {
+            if wanted.attisdropped {
+                // SAFETY: one of the row's columns.
+                unsafe { *nulls.add(i) = true };
+            } else {
+                fits &= column.atttypid == wanted.atttypid;
+            }
+        }
         if !fits {
             refuse(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -151,6 +157,7 @@ impl Rows {
                 "Call it again.",
             );
         }
+        (values, nulls)
     }
 }
 
@@ -468,7 +475,9 @@ fn watch(relation: pg_sys::Oid, build: impl FnOnce() -> Option<Search>) -> Optio
     }
     // While the list is borrowed, any change counts.
     WATCHED.with_borrow_mut(|watched| {
-        watched.push(relation);
+        if !watched.contains(&relation) {
+            watched.push(relation);
+        }
         let search = build()?;
         watched.extend_from_slice(&search.family);
         Some(search)

@@ -59,8 +59,9 @@ impl Probe {
 
     /// Hands each row to `each` that has one of the values in the column of the value's index, as
     /// the command's snapshot sees it. Returns false, having handed over none, where it takes the
-    /// executor: for rows elsewhere than in this table, for row-level security, privileges on
-    /// columns and modules that watch over privileges, for an index that does not serve (yet).
+    /// executor: for rows elsewhere than in this table, for columns that are worked out when they
+    /// are read, for row-level security, privileges on columns, modules that watch over privileges
+    /// or have a part in planning, for an index that does not serve (yet).
     ///
     /// `is_current` is asked when the table is locked, so that no index of it goes away any more:
     /// whether what is known of it is still true.
@@ -78,7 +79,7 @@ impl Probe {
                 return false;
             }
             let table = pg_sys::table_open(self.table, KEEP);
-            let mut serves = is_plain(table) && may_select(self.table);
+            let mut serves = is_plain(table) && may_select(self.table) && !is_elsewhere();
             if serves {
                 let open = |known: &Index| pg_sys::index_open(known.index, LOCK);
                 let indexes: Vec<_> = self.indexes.iter().map(open).collect();
@@ -120,8 +121,6 @@ impl Probe {
                     known.equality,
                     values[i],
                 );
-                let state = &*(*indexes[i]).rd_index;
-                let is_unique = state.indisunique && state.indimmediate && state.indnkeyatts == 1;
                 let scan = begin(table, indexes[i], snapshot);
                 pg_sys::index_rescan(scan, &mut key, 1, ptr::null_mut(), 0);
                 let forward = pg_sys::ScanDirection::ForwardScanDirection;
@@ -133,9 +132,6 @@ impl Probe {
                     }
                     if i + 1 < indexes.len() {
                         earlier.push(place);
-                    }
-                    if is_unique {
-                        break;
                     }
                 }
                 pg_sys::index_endscan(scan);
@@ -164,14 +160,38 @@ fn is_same(one: &pg_sys::ItemPointerData, other: &pg_sys::ItemPointerData) -> bo
     parts(one) == parts(other)
 }
 
-/// Whether the table holds all its rows itself, and shows all of them to whoever may read it.
+/// Whether the table holds all its rows itself, as they are, and shows all of them to whoever may
+/// read it.
 unsafe fn is_plain(table: pg_sys::Relation) -> bool {
     // SAFETY: the table is open.
-    let table = unsafe { &*(*table).rd_rel };
-    table.relkind.cast_unsigned() == pg_sys::RELKIND_RELATION
-        && table.relpersistence.cast_unsigned() == pg_sys::RELPERSISTENCE_PERMANENT
-        && !table.relhassubclass
-        && !table.relrowsecurity
+    let (form, columns) = unsafe { (&*(*table).rd_rel, &*(*table).rd_att) };
+    form.relkind.cast_unsigned() == pg_sys::RELKIND_RELATION
+        && form.relpersistence.cast_unsigned() == pg_sys::RELPERSISTENCE_PERMANENT
+        && form.relam == pg_sys::HEAP_TABLE_AM_OID
+        && !form.relhassubclass
+        && !form.relrowsecurity
+        && !computes(columns)
+}
+
+/// Whether a column is worked out by the planner when it is read.
+#[cfg(feature = "pg18")]
+fn computes(columns: &pg_sys::TupleDescData) -> bool {
+    // SAFETY: null or valid.
+    unsafe { columns.constr.as_ref() }.is_some_and(|constraints| constraints.has_generated_virtual)
+}
+
+#[cfg(not(feature = "pg18"))]
+const fn computes(_: &pg_sys::TupleDescData) -> bool {
+    false
+}
+
+/// Whether a module may have the planner read a table in another way, or another table for it.
+fn is_elsewhere() -> bool {
+    // SAFETY: reads variables of the server.
+    unsafe {
+        (&raw const pg_sys::set_rel_pathlist_hook).read().is_some()
+            || (&raw const pg_sys::get_relation_info_hook).read().is_some()
+    }
 }
 
 fn may_select(table: pg_sys::Oid) -> bool {

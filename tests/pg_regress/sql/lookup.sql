@@ -153,6 +153,22 @@ SELECT protect_api_keys('hashes');
 SELECT count(*) FROM hashes AS h, LATERAL find_by_api_key(NULL::hashes, h.api_key);
 DROP TABLE hashes, tree, child, parent;
 
+-- a trigger that was made by hand, of columns that are no strings, and a column whose type changed
+CREATE TABLE odd (id bigint, api_key text, api_key_hash text);
+INSERT INTO odd VALUES (42, 'key-1');
+CREATE TRIGGER "!pg_api_key_first" BEFORE INSERT ON odd FOR EACH ROW EXECUTE FUNCTION hash_api_key_trigger('id', 'api_key_hash');
+SELECT count(*) FROM find_by_api_key(NULL::odd, '42');
+DROP TRIGGER "!pg_api_key_first" ON odd;
+CREATE TRIGGER "!pg_api_key_first" BEFORE INSERT ON odd FOR EACH ROW EXECUTE FUNCTION hash_api_key_trigger('api_key', 'id');
+SELECT probe.answer('SELECT count(*) FROM find_by_api_key(NULL::odd, $1)', 'key-1');
+DROP TRIGGER "!pg_api_key_first" ON odd;
+SELECT protect_api_keys('odd');
+INSERT INTO odd (id, api_key) VALUES (43, 'key-2');
+SELECT id FROM find_by_api_key(NULL::odd, 'key-2');
+ALTER TABLE odd ALTER COLUMN api_key_hash TYPE name;
+SELECT probe.answer('SELECT count(*) FROM find_by_api_key(NULL::odd, $1)', 'key-2');
+DROP TABLE odd;
+
 -- first arguments that are none
 SELECT probe.answer('SELECT * FROM find_by_api_key(1, $1)', 'key-7');
 SELECT probe.answer('SELECT count(*) FROM find_by_api_key(NULL::pg_class, $1)', 'key-7');
