@@ -36,6 +36,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How to find a key in one table.
 struct Lookup {
+    /// The relation of the row type.
+    relation: pg_sys::Oid,
     plan: Plan,
     /// Does what the plan does, in less time, and not everywhere.
     probe: Option<Probe>,
@@ -100,7 +102,7 @@ fn find_by_api_key(call: pg_sys::FunctionCallInfo) -> NoValue {
         let rows = Rows { store: result.setResult, columns: result.setDesc };
         ((*(*call).flinfo).fn_oid, row_type, key, rows)
     };
-    let lookup = Lookup::for_row_type(row_type, function);
+    let lookup = Lookup::locked(row_type, function);
     if let Some(key) = key {
         lookup.find(key.as_bytes(), &rows);
     }
@@ -134,14 +136,14 @@ impl Rows {
 
     /// The values of a row, and which of them are null.
     ///
-    /// The caller has no lock on the table, so its columns may have changed since the call began.
+    /// The command may have been planned before the columns changed; new ones do not disturb it.
     /// What an old row still holds of a column that was dropped goes nowhere.
     fn fitting(&self, found: &Found) -> (*mut pg_sys::Datum, *mut bool) {
         // SAFETY: the store's descriptor lives as long as the call.
         let wanted = unsafe { PgTupleDesc::from_pg_unchecked(self.columns) };
         let columns = found.columns();
         let (values, nulls) = found.all();
-        let mut fits = columns.len() == wanted.len();
+        let mut fits = columns.len() >= wanted.len();
         for (i, (column, wanted)) in columns.iter().zip(wanted.iter()).enumerate() {
             if wanted.attisdropped {
                 // SAFETY: one of the row's columns.
@@ -165,33 +167,26 @@ impl Rows {
 struct NoValue;
 
 impl Lookup {
-    fn for_row_type(row_type: pg_sys::Oid, function: pg_sys::Oid) -> Rc<Self> {
+    /// The relation is locked until the transaction ends, as by any reader: what is known of it
+    /// stays true while its rows are looked for.
+    fn locked(row_type: pg_sys::Oid, function: pg_sys::Oid) -> Rc<Self> {
+        let known = || LOOKUPS.with_borrow(|all| all.get(&row_type).cloned());
+        let relation = known().map_or_else(|| relation_of(row_type), |lookup| lookup.relation);
+        // SAFETY: the relation was there; a lock on what is gone does no harm.
+        unsafe { pg_sys::LockRelationOid(relation, pg_sys::AccessShareLock as i32) };
+        // The lock brings word of what has changed.
         if IS_STALE.take() {
             WATCHED.take();
             drop(ManuallyDrop::into_inner(LOOKUPS.take()));
         }
-        let known = LOOKUPS.with_borrow(|all| all.get(&row_type).cloned());
-        match known {
-            Some(lookup) => lookup,
-            None => {
-                let lookup = Rc::new(Self::new(row_type, function));
-                LOOKUPS.with_borrow_mut(|all| all.insert(row_type, lookup.clone()));
-                lookup
-            }
-        }
+        known().unwrap_or_else(|| {
+            let lookup = Rc::new(Self::new(relation_of(row_type), function));
+            LOOKUPS.with_borrow_mut(|all| all.insert(row_type, lookup.clone()));
+            lookup
+        })
     }
 
-    fn new(row_type: pg_sys::Oid, function: pg_sys::Oid) -> Self {
-        // SAFETY: a catalogue look-up; a type that is no row type, nor a domain over one, has no
-        // relation.
-        let relation = unsafe { pg_sys::get_typ_typrelid(pg_sys::getBaseType(row_type)) };
-        if relation == pg_sys::InvalidOid {
-            refuse(
-                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
-                "the first argument of find_by_api_key is not of a table's row type",
-                "Write find_by_api_key(NULL::clients, $1), with the name of the table.",
-            );
-        }
+    fn new(relation: pg_sys::Oid, function: pg_sys::Oid) -> Self {
         let Some(search) = watch(relation, || Search::of(relation, function)) else {
             // SAFETY: the relation exists, since its row type does.
             let name = unsafe { CStr::from_ptr(pg_sys::get_rel_name(relation)) };
@@ -218,8 +213,7 @@ impl Lookup {
             let mut values = vec![NewText::new(&digest).datum()];
             values.extend(self.tag_bits.map(|bits| pg_sys::Datum::from(Tag::new(text, bits).0)));
             let is_found = self.put_matching(&asked, rows, |each| {
-                let is_current = || !IS_STALE.get();
-                if !self.probe.as_ref().is_some_and(|probe| probe.run(&values, is_current, each)) {
+                if !self.probe.as_ref().is_some_and(|probe| probe.run(&values, each)) {
                     self.plan.run(&values, each);
                 }
             });
@@ -357,6 +351,7 @@ enum Belonging {
 
 /// The queries by which a relation is searched, as `api_key_lookup` writes them.
 struct Search {
+    relation: pg_sys::Oid,
     /// The table, its partitions and its children.
     family: Vec<pg_sys::Oid>,
     owner: pg_sys::Oid,
@@ -412,6 +407,7 @@ impl Search {
                 Some(Probe::new(relation, indexes))
             };
             all.push(Self {
+                relation,
                 // SAFETY: an array of oids without nulls, likewise.
                 family: found
                     .datum(9)
@@ -445,6 +441,7 @@ impl Search {
             answer: Cell::new(None),
         });
         Lookup {
+            relation: self.relation,
             plan: Plan::new(&self.query, &types),
             probe: self.probe,
             tag_bits: self.tag_bits,
@@ -463,6 +460,20 @@ unsafe impl BoxRet for NoValue {
 }
 
 impl_sql_translatable!(NoValue, "SETOF anyelement");
+
+fn relation_of(row_type: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: look-ups in the catalogue; a type that is no row type, nor a domain over one, has no
+    // relation.
+    let relation = unsafe { pg_sys::get_typ_typrelid(pg_sys::getBaseType(row_type)) };
+    if relation == pg_sys::InvalidOid {
+        refuse(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            "the first argument of find_by_api_key is not of a table's row type",
+            "Write find_by_api_key(NULL::clients, $1), with the name of the table.",
+        );
+    }
+    relation
+}
 
 /// Builds a search of a relation, and has the plans dropped when the relation, the table that it
 /// shows or a partition or child of that changes, or a trigger on one of them.

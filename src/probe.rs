@@ -8,7 +8,7 @@ use pgrx::{check_for_interrupts, pg_sys};
 
 use crate::found::Found;
 
-/// The lock of a reader. As the executor's, it is kept until the transaction ends.
+/// The lock of a reader; as the executor's, it is kept until the transaction ends.
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 const KEEP: pg_sys::LOCKMODE = pg_sys::NoLock as pg_sys::LOCKMODE;
 
@@ -63,21 +63,12 @@ impl Probe {
     /// are read, for row-level security, privileges on columns, modules that watch over privileges
     /// or have a part in planning, for an index that does not serve (yet).
     ///
-    /// `is_current` is asked when the table is locked, so that no index of it goes away any more:
-    /// whether what is known of it is still true.
-    pub fn run(
-        &self,
-        values: &[pg_sys::Datum],
-        is_current: impl Fn() -> bool,
-        each: &mut dyn FnMut(&Found),
-    ) -> bool {
+    /// The caller has locked the table, and looked after that for what has changed: no index that
+    /// it knows goes away any more.
+    pub fn run(&self, values: &[pg_sys::Datum], each: &mut dyn FnMut(&Found)) -> bool {
         assert_eq!(values.len(), self.indexes.len());
         // SAFETY: what is opened is closed here, or after an error by the end of the transaction.
         unsafe {
-            pg_sys::LockRelationOid(self.table, LOCK);
-            if !is_current() {
-                return false;
-            }
             let table = pg_sys::table_open(self.table, KEEP);
             let mut serves = is_plain(table) && may_select(self.table) && !is_elsewhere();
             if serves {
