@@ -13,6 +13,7 @@ mod interchange;
 mod locks;
 mod log;
 mod log_sweep;
+mod lookups;
 mod migration;
 mod migration_load;
 mod no_plaintext;
