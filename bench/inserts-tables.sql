@@ -27,6 +27,9 @@ SELECT protect_api_keys('ours');
 CREATE TABLE pgcrypto (LIKE client INCLUDING ALL);
 CREATE TRIGGER hash BEFORE INSERT OR UPDATE ON pgcrypto FOR EACH ROW
     WHEN (NEW.api_key IS NOT NULL) EXECUTE FUNCTION trigger_pgcrypto();
+-- What any trigger in C costs that sets one column.
+CREATE TABLE plain_c (LIKE client INCLUDING ALL);
+CREATE TRIGGER set_key BEFORE INSERT ON plain_c FOR EACH ROW EXECUTE FUNCTION insert_username('api_key');
 
 CREATE TABLE client_bare (LIKE client);
 CREATE TABLE ours_bare (LIKE client);

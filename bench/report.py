@@ -44,6 +44,7 @@ def goals(largest, medium):
         Goal("trigger against one in PL/pgSQL with pgcrypto, net of the insert", "trigger", "ours", "pgcrypto", limit=3, net_of="client"),
         Goal("trigger against one in PL/pgSQL with `sha256()`, net of the insert", "trigger", "ours", "PostgreSQL", net_of="client"),
         Goal("insert of a key against insert of a hash that the client made", "insert", "ours", "client", limit=0.92),
+        Goal("the same with a trigger in C that sets one column and hashes nothing", "insert", "plain C", "client"),
         Goal("the same with a PL/pgSQL trigger and pgcrypto", "insert", "pgcrypto", "client"),
         Goal("`migrate_api_keys` (sha256) against a bare UPDATE of the protected table", "migration", "migrate_api_keys", "bare UPDATE, protected", limit=0.95),
         Goal("the same against a bare UPDATE of a table without triggers", "migration", "migrate_api_keys", "bare UPDATE"),
@@ -280,7 +281,8 @@ HOW = """- One throw-away server on the same machine, reached by a Unix socket: 
   each time; warm; {largest} clients, keys of 19 digits. With a connection for each look-up, its time is included.
 - Calls, inserts and migration: timed inside the server, over keys of 50 bytes ([functions.sql](functions.sql), [inserts.sql](inserts.sql),
   [migration.sql](migration.sql)). Calls and inserts take turns some thousand at a time, migrations whole. The trigger is compared on tables
-  without an index, inserts on tables with the unique index that `protect_api_keys` makes.
+  without an index, inserts on tables with the unique index that `protect_api_keys` makes. The trigger in C that hashes nothing is
+  `insert_username` of PostgreSQL's contrib modules.
 - bcrypt look-ups: cost 10, {medium} clients with tags of 16 bits. For the first time: sessions without memory of verified pairs. Again:
   the median of a session with it. Rows that nobody asks for hold well-formed hashes of cost 10 that are no key's."""
 
