@@ -99,4 +99,4 @@ CREATE FUNCTION @extschema@.api_key_lookup(relation regclass)
      WHERE hash_equals IS NOT NULL
     $$;
 COMMENT ON FUNCTION @extschema@.api_key_lookup(regclass) IS
-    'the queries by which find_by_api_key searches a table, a partition or a view: by hash and tag, in plaintext, for whether any is left (null: take it that some is), and for bcrypt hashes without a tag';
+    'the queries by which find_by_api_key searches a table, a partition or a view: by hash and tag, in plaintext, for whether any is left (null: take it that some is), and for bcrypt hashes without a tag; and the indexes that serve the first for a plain table';

@@ -60,3 +60,11 @@ fn key_hint(fault: KeyError) -> &'static str {
         }
     }
 }
+
+/// Raises an error that has a way out.
+pub fn refuse(code: PgSqlErrorCode, message: &str, hint: &'static str) -> ! {
+    ErrorReport::new(code, message.to_owned(), function_name!())
+        .set_hint(hint)
+        .report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}

@@ -6,33 +6,28 @@
 //! A backend keeps the plans for each row type that it was asked for. Any change to the table or
 //! its triggers reaches it as an invalidation of the table's relcache entry, and drops the plans.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use keyhash::bcrypt::BcryptHash;
 use keyhash::{Key, KeyError, StoredHash, Tag, TagBits};
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::datum::Datum;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{
-    FromDatum, PgLogLevel, PgSqlErrorCode, PgTupleDesc, function_name, impl_sql_translatable,
-    pg_extern, pg_sys,
-};
+use pgrx::{FromDatum, PgSqlErrorCode, impl_sql_translatable, pg_extern, pg_sys};
 
+use crate::error::refuse;
 use crate::found::Found;
-use crate::name::{quoted, shown};
-use crate::owner::as_owner;
-use crate::plan::Plan;
-use crate::probe::{Index, Probe};
+use crate::name::shown;
+use crate::plaintext::Fallback;
+use crate::plan::{Lazy, Plan};
+use crate::probe::Probe;
+use crate::results::Rows;
+use crate::search::Search;
 use crate::text::{NewText, Text};
 use crate::verify::{verify, verify_bcrypt};
-
-/// Where rows in plaintext are left, one look-up in this time asks whether they still are.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How to find a key in one table.
 struct Lookup {
@@ -48,36 +43,6 @@ struct Lookup {
     fallback: Option<Fallback>,
     /// Finds bcrypt hashes without a tag, such as an application wrote by itself.
     untagged: Option<Lazy>,
-}
-
-/// A query that is parsed when it is first needed.
-struct Lazy {
-    query: Vec<u8>,
-    types: &'static [pg_sys::Oid],
-    plan: OnceCell<Plan>,
-}
-
-/// Finds keys that are still in plaintext.
-struct Fallback {
-    /// The number of the key column.
-    key: i32,
-    plan: Lazy,
-    /// Asks whether there are any; `None` where nothing keeps new ones out.
-    asks: Option<Vec<u8>>,
-    /// Sees all rows of the table, where row security hides some from the user.
-    owner: pg_sys::Oid,
-    /// The triggers were in force for every snapshot that reaches as far as this transaction.
-    in_force_at: pg_sys::TransactionId,
-    answer: Cell<Option<Answer>>,
-}
-
-/// Whether rows in plaintext are left.
-#[derive(Clone, Copy)]
-enum Answer {
-    /// Some are; perhaps not any more then.
-    SomeUntil(Instant),
-    /// None in any snapshot that reaches as far as this transaction.
-    NoneAt(pg_sys::TransactionId),
 }
 
 type Lookups = HashMap<pg_sys::Oid, Rc<Lookup>>;
@@ -99,7 +64,7 @@ fn find_by_api_key(call: pg_sys::FunctionCallInfo) -> NoValue {
         let row_type = pg_sys::get_fn_expr_argtype((*call).flinfo, 0);
         let key = Text::from_datum(argument.value, argument.isnull);
         let result = &*(*call).resultinfo.cast::<pg_sys::ReturnSetInfo>();
-        let rows = Rows { store: result.setResult, columns: result.setDesc };
+        let rows = Rows::new(result.setResult, result.setDesc);
         ((*(*call).flinfo).fn_oid, row_type, key, rows)
     };
     let lookup = Lookup::locked(row_type, function);
@@ -107,60 +72,6 @@ fn find_by_api_key(call: pg_sys::FunctionCallInfo) -> NoValue {
         lookup.find(key.as_bytes(), &rows);
     }
     NoValue
-}
-
-/// The rows that a call returns.
-struct Rows {
-    store: *mut pg_sys::Tuplestorestate,
-    columns: pg_sys::TupleDesc,
-}
-
-impl Rows {
-    fn put(&self, found: &Found) {
-        let (values, nulls) = self.fitting(found);
-        // SAFETY: the store is this call's, and the row fits.
-        unsafe { pg_sys::tuplestore_putvalues(self.store, self.columns, values, nulls) };
-    }
-
-    /// A copy in the current memory context, to be put later.
-    fn copy(&self, found: &Found) -> pg_sys::HeapTuple {
-        let (values, nulls) = self.fitting(found);
-        // SAFETY: the row fits.
-        unsafe { pg_sys::heap_form_tuple(self.columns, values, nulls) }
-    }
-
-    fn put_copy(&self, row: pg_sys::HeapTuple) {
-        // SAFETY: `copy` made it.
-        unsafe { pg_sys::tuplestore_puttuple(self.store, row) };
-    }
-
-    /// The values of a row, and which of them are null.
-    ///
-    /// The command may have been planned before the columns changed; new ones do not disturb it.
-    /// What an old row still holds of a column that was dropped goes nowhere.
-    fn fitting(&self, found: &Found) -> (*mut pg_sys::Datum, *mut bool) {
-        // SAFETY: the store's descriptor lives as long as the call.
-        let wanted = unsafe { PgTupleDesc::from_pg_unchecked(self.columns) };
-        let columns = found.columns();
-        let (values, nulls) = found.all();
-        let mut fits = columns.len() >= wanted.len();
-        for (i, (column, wanted)) in columns.iter().zip(wanted.iter()).enumerate() {
-            if wanted.attisdropped {
-                // SAFETY: one of the row's columns.
-                unsafe { *nulls.add(i) = true };
-            } else {
-                fits &= column.atttypid == wanted.atttypid;
-            }
-        }
-        if !fits {
-            refuse(
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                "the columns of the table changed while find_by_api_key was called",
-                "Call it again.",
-            );
-        }
-        (values, nulls)
-    }
 }
 
 /// The rows are in the store.
@@ -197,7 +108,20 @@ impl Lookup {
                  bcrypt, the tag column of one protected table.",
             )
         };
-        search.lookup()
+        let mut types = vec![pg_sys::TEXTOID];
+        types.extend(search.tag_bits.map(|_| pg_sys::INT4OID));
+        let fallback = search.fallback.map(|(key, query)| {
+            Fallback::new(key, query, search.left, search.owner, search.read_at)
+        });
+        Self {
+            relation: search.relation,
+            plan: Plan::new(&search.query, &types),
+            probe: search.probe,
+            tag_bits: search.tag_bits,
+            hash: search.hash,
+            fallback,
+            untagged: search.untagged.map(|query| Lazy::new(query, &[])),
+        }
     }
 
     /// Puts the rows that the key belongs to.
@@ -291,49 +215,6 @@ impl Lookup {
     }
 }
 
-impl Lazy {
-    const fn new(query: Vec<u8>, types: &'static [pg_sys::Oid]) -> Self {
-        Self { query, types, plan: OnceCell::new() }
-    }
-
-    fn get(&self) -> &Plan {
-        self.plan.get_or_init(|| Plan::new(&self.query, self.types))
-    }
-}
-
-impl Fallback {
-    /// Whether rows in plaintext are left, or may be, for the command that is running.
-    ///
-    /// Under triggers in force plaintext only ever goes away, so "none" holds until they change.
-    /// But it holds for no older snapshot, such as another cursor's; and it is no lasting answer if
-    /// this one is older than the triggers, or sees changes of its own that may be rolled back.
-    fn is_any_left(&self) -> bool {
-        let Some(asks) = &self.asks else { return true };
-        // SAFETY: a query is running, so there is a snapshot.
-        let now = unsafe { (*pg_sys::GetActiveSnapshot()).xmax };
-        match self.answer.get() {
-            Some(Answer::SomeUntil(then)) if Instant::now() < then => return true,
-            Some(Answer::NoneAt(then)) if reaches(now, then) => return false,
-            _ => (),
-        }
-        let is_any_left = as_owner(self.owner, || Plan::new(asks, &[]).finds_any());
-        // SAFETY: reads a variable of the backend.
-        let writes = unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId;
-        if is_any_left {
-            self.answer.set(Some(Answer::SomeUntil(Instant::now() + ASK_AGAIN)));
-        } else if !writes && reaches(now, self.in_force_at) {
-            self.answer.set(Some(Answer::NoneAt(now)));
-        }
-        is_any_left
-    }
-}
-
-/// Whether a snapshot that ends before the transaction `now` is as late as one that ends before
-/// `then`. (Numbers of transactions are compared modulo 2^32.)
-fn reaches(now: pg_sys::TransactionId, then: pg_sys::TransactionId) -> bool {
-    now.into_inner().wrapping_sub(then.into_inner()).cast_signed() >= 0
-}
-
 /// What is looked up: a text, and if it is a key, that and its SHA-256.
 struct Asked<'a> {
     text: &'a [u8],
@@ -347,109 +228,6 @@ enum Belonging {
     No,
     /// If this hash is. All such are verified together, which takes little longer than one.
     If(BcryptHash),
-}
-
-/// The queries by which a relation is searched, as `api_key_lookup` writes them.
-struct Search {
-    relation: pg_sys::Oid,
-    /// The table, its partitions and its children.
-    family: Vec<pg_sys::Oid>,
-    owner: pg_sys::Oid,
-    tag_bits: Option<TagBits>,
-    hash: i32,
-    query: Vec<u8>,
-    /// The indexes that the query would be answered by, if the relation has them itself.
-    probe: Option<Probe>,
-    /// The key column, and the query by it, where the relation shows that column.
-    fallback: Option<(i32, Vec<u8>)>,
-    /// Asks whether the table holds any key in plaintext.
-    left: Option<Vec<u8>>,
-    untagged: Option<Vec<u8>>,
-    /// Where the snapshot ends in which all this was so.
-    read_at: pg_sys::TransactionId,
-}
-
-impl Search {
-    /// Asks `api_key_lookup`, which stands in the schema of `function`.
-    fn of(relation: pg_sys::Oid, function: pg_sys::Oid) -> Option<Self> {
-        // SAFETY: the function exists, since it is being called.
-        let schema = unsafe {
-            let schema = pg_sys::get_namespace_name(pg_sys::get_func_namespace(function));
-            quoted(CStr::from_ptr(schema))
-        };
-        let query = [
-            b"SELECT tag_bits, query, fallback_query, left_query, untagged_query, owner, hash_number, key_number, family, hash_index, tag_index FROM ",
-            schema.as_slice(),
-            b".api_key_lookup($1)",
-        ];
-        // The catalogue as it is now, as for all that PostgreSQL itself reads there: the command's
-        // own snapshot may be an old one.
-        // SAFETY: popped below, or by the end of the transaction.
-        let read_at = unsafe {
-            pg_sys::InvalidateCatalogSnapshot();
-            let snapshot = pg_sys::GetCatalogSnapshot(pg_sys::TriggerRelationId);
-            pg_sys::PushActiveSnapshot(snapshot);
-            (*snapshot).xmax
-        };
-        let mut all = Vec::new();
-        Plan::new(&query.concat(), &[pg_sys::REGCLASSOID]).run(&[relation.into()], &mut |found| {
-            let text = |column| Some(found.text(column)?.as_bytes().to_vec());
-            // SAFETY: integers by the declaration of the function, where it is asked for one.
-            let number = |column| unsafe { i32::from_datum(found.datum(column)?, false) };
-            // SAFETY: oids, likewise.
-            let oid = |column| unsafe { pg_sys::Oid::from_datum(found.datum(column)?, false) };
-            let fallback = || Some((number(8)?, text(3)?));
-            let probe = || {
-                let mut indexes = vec![Index::of_text(oid(10)?)];
-                if number(1).is_some() {
-                    indexes.push(Index::of_integer(oid(11)?));
-                }
-                Some(Probe::new(relation, indexes))
-            };
-            all.push(Self {
-                relation,
-                // SAFETY: an array of oids without nulls, likewise.
-                family: found
-                    .datum(9)
-                    .and_then(|datum| unsafe { Vec::from_datum(datum, false) })
-                    .unwrap_or_default(),
-                owner: oid(6).unwrap_or(pg_sys::InvalidOid),
-                tag_bits: number(1).and_then(|bits| TagBits::new(bits).ok()),
-                hash: number(7).unwrap_or_default(),
-                query: text(2).unwrap_or_default(),
-                probe: probe(),
-                fallback: fallback(),
-                left: text(4),
-                untagged: text(5),
-                read_at,
-            });
-        });
-        // SAFETY: pushed above.
-        unsafe { pg_sys::PopActiveSnapshot() };
-        if all.len() == 1 { all.pop() } else { None }
-    }
-
-    fn lookup(self) -> Lookup {
-        let mut types = vec![pg_sys::TEXTOID];
-        types.extend(self.tag_bits.map(|_| pg_sys::INT4OID));
-        let fallback = self.fallback.map(|(key, query)| Fallback {
-            key,
-            plan: Lazy::new(query, &[pg_sys::TEXTOID]),
-            asks: self.left,
-            owner: self.owner,
-            in_force_at: self.read_at,
-            answer: Cell::new(None),
-        });
-        Lookup {
-            relation: self.relation,
-            plan: Plan::new(&self.query, &types),
-            probe: self.probe,
-            tag_bits: self.tag_bits,
-            hash: self.hash,
-            fallback,
-            untagged: self.untagged.map(|query| Lazy::new(query, &[])),
-        }
-    }
 }
 
 // SAFETY: a set-returning function in materialize mode returns nothing else.
@@ -502,11 +280,4 @@ unsafe extern "C-unwind" fn invalidate(_: pg_sys::Datum, relation: pg_sys::Oid) 
     if relation == pg_sys::InvalidOid || watched {
         IS_STALE.set(true);
     }
-}
-
-fn refuse(code: PgSqlErrorCode, message: &str, hint: &'static str) -> ! {
-    ErrorReport::new(code, message.to_owned(), function_name!())
-        .set_hint(hint)
-        .report(PgLogLevel::ERROR);
-    unreachable!("an ERROR does not return")
 }

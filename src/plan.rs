@@ -1,5 +1,6 @@
 //! A query plan that a backend keeps, and runs with the snapshot of the command it is called in.
 
+use std::cell::OnceCell;
 use std::ffi::{CString, c_int};
 
 use pgrx::{pg_guard, pg_sys};
@@ -73,6 +74,23 @@ impl Drop for Plan {
     fn drop(&mut self) {
         // SAFETY: ours alone, and not running.
         unsafe { pg_sys::SPI_freeplan(self.plan) };
+    }
+}
+
+/// A query that is parsed when it is first needed.
+pub struct Lazy {
+    query: Vec<u8>,
+    types: &'static [pg_sys::Oid],
+    plan: OnceCell<Plan>,
+}
+
+impl Lazy {
+    pub const fn new(query: Vec<u8>, types: &'static [pg_sys::Oid]) -> Self {
+        Self { query, types, plan: OnceCell::new() }
+    }
+
+    pub fn get(&self) -> &Plan {
+        self.plan.get_or_init(|| Plan::new(&self.query, self.types))
     }
 }
 
